@@ -1,0 +1,108 @@
+package account
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Test names one test or subtest.
+type Test struct {
+	Package string // import path
+	Name    string // as testing.T.Name gives it
+}
+
+func (t Test) String() string { return t.Package + " " + t.Name }
+
+func (t Test) compare(u Test) int {
+	return cmp.Or(cmp.Compare(t.Package, u.Package), cmp.Compare(t.Name, u.Name))
+}
+
+// Evidence is what is known about the kernel tests of one run of all stages.
+type Evidence struct {
+	Declared []Test  // by the sources
+	Report   Report  // written by nstest.Require on the host
+	Host     Results // of go test on the host
+	Guest    Results // of go test in the guest
+}
+
+// Verdict says where each kernel test ran. The three lists are sorted and share no test.
+type Verdict struct {
+	Host    []Test
+	Guest   []Test
+	Nowhere []Test
+}
+
+// Settle holds the lists against each other. A kernel test is one that the sources declare or that asked for a kernel feature on the host.
+func Settle(e Evidence) Verdict {
+	tests := slices.Clone(e.Declared)
+	for t := range e.Report {
+		tests = append(tests, t)
+	}
+	slices.SortFunc(tests, Test.compare)
+	var v Verdict
+	for _, t := range slices.Compact(tests) {
+		switch {
+		case e.Host[t].ran():
+			v.Host = append(v.Host, t)
+		case e.Guest[t].ran():
+			v.Guest = append(v.Guest, t)
+		default:
+			v.Nowhere = append(v.Nowhere, t)
+		}
+	}
+	return v
+}
+
+// Print writes the summary line and, above it, each test that ran nowhere with what is known about it.
+func (v Verdict) Print(w io.Writer, e Evidence) error {
+	var b strings.Builder
+	for _, t := range v.Nowhere {
+		fmt.Fprintf(&b, "ran nowhere: %s (host: %s, guest: %s", t, e.Host[t], e.Guest[t])
+		if missing := e.Report[t].missing(); len(missing) > 0 {
+			fmt.Fprintf(&b, "; needs %s", strings.Join(missing, ", "))
+		}
+		b.WriteString(")\n")
+	}
+	fmt.Fprintf(&b, "kernel tests: %d on the host, %d in the guest, %d nowhere\n", len(v.Host), len(v.Guest), len(v.Nowhere))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Job is what one package has to run in the guest.
+type Job struct {
+	Package string
+	Pattern string // for go test -run
+}
+
+// Jobs lists the tests that the host deferred to the guest, one job a package, sorted.
+func (r Report) Jobs() []Job {
+	var deferred []Test
+	for t, asked := range r {
+		if asked.deferred() {
+			deferred = append(deferred, t)
+		}
+	}
+	slices.SortFunc(deferred, Test.compare)
+	var jobs []Job
+	for _, t := range deferred {
+		if n := len(jobs); n > 0 && jobs[n-1].Package == t.Package {
+			jobs[n-1].Pattern += "|" + pattern(t.Name)
+			continue
+		}
+		jobs = append(jobs, Job{Package: t.Package, Pattern: pattern(t.Name)})
+	}
+	return jobs
+}
+
+// pattern matches exactly one test, and all below it.
+func pattern(name string) string {
+	parts := strings.Split(name, "/")
+	for i, p := range parts {
+		parts[i] = "^" + regexp.QuoteMeta(p) + "$"
+	}
+	return strings.Join(parts, "/")
+}

@@ -1,0 +1,122 @@
+// Command account tells where every kernel test ran; see package account.
+//
+//	go test -json ./... | account filter RESULTS   print what go test prints, keep the outcomes in the file RESULTS
+//	account jobs REPORT                            the packages and tests that wait for the guest, a line each: import path, tab, -run pattern
+//	account packages                               the packages that have kernel tests, a line each
+//	account skips RESULTS                          count the outcomes in RESULTS and name every kernel test that was skipped there
+//	account settle REPORT HOST GUEST               the verdict, from a report folder and two RESULTS; exit status 1 when a kernel test ran nowhere
+//
+// It reads the sources below the working folder.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/podplumb/podplumb/internal/nstest/account"
+)
+
+var errNowhere = errors.New("account: some kernel tests ran nowhere")
+
+func main() {
+	if err := run(os.Args[1:], os.Stdin, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string, in io.Reader, out io.Writer) error {
+	commands := map[string]struct {
+		files int
+		do    func(files []string, in io.Reader, out io.Writer) error
+	}{
+		"filter":   {1, filter},
+		"jobs":     {1, jobs},
+		"packages": {0, packages},
+		"skips":    {1, skips},
+		"settle":   {3, settle},
+	}
+	if len(args) == 0 || commands[args[0]].do == nil || len(args)-1 != commands[args[0]].files {
+		return errors.New("usage: account filter RESULTS | jobs REPORT | packages | skips RESULTS | settle REPORT HOST GUEST")
+	}
+	return commands[args[0]].do(args[1:], in, out)
+}
+
+func filter(files []string, in io.Reader, out io.Writer) error {
+	results, err := account.Filter(out, in)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(files[0])
+	if err != nil {
+		return err
+	}
+	return errors.Join(results.Write(f), f.Close())
+}
+
+func jobs(files []string, _ io.Reader, out io.Writer) error {
+	report, err := account.ReadReport(files[0])
+	if err != nil {
+		return err
+	}
+	for _, j := range report.Jobs() {
+		fmt.Fprintf(out, "%s\t%s\n", j.Package, j.Pattern)
+	}
+	return nil
+}
+
+func packages(_ []string, _ io.Reader, out io.Writer) error {
+	tests, err := account.Declared(".")
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, t := range tests {
+		names = append(names, t.Package)
+	}
+	for _, name := range slices.Compact(names) {
+		fmt.Fprintln(out, name)
+	}
+	return nil
+}
+
+func skips(files []string, _ io.Reader, out io.Writer) error {
+	results, err := account.ReadResults(files[0])
+	if err != nil {
+		return err
+	}
+	declared, err := account.Declared(".")
+	if err != nil {
+		return err
+	}
+	for _, t := range declared {
+		if results[t] == account.Skipped {
+			fmt.Fprintln(out, "skipped:", t)
+		}
+	}
+	_, err = fmt.Fprintf(out, "tests and subtests: %d passed, %d failed, %d skipped\n",
+		results.Count(account.Pass), results.Count(account.Fail), results.Count(account.Skipped))
+	return err
+}
+
+func settle(files []string, _ io.Reader, out io.Writer) error {
+	report, reportErr := account.ReadReport(files[0])
+	host, hostErr := account.ReadResults(files[1])
+	guest, guestErr := account.ReadResults(files[2])
+	declared, sourceErr := account.Declared(".")
+	if err := errors.Join(reportErr, hostErr, guestErr, sourceErr); err != nil {
+		return err
+	}
+	e := account.Evidence{Declared: declared, Report: report, Host: host, Guest: guest}
+	v := account.Settle(e)
+	if err := v.Print(out, e); err != nil {
+		return err
+	}
+	if len(v.Nowhere) > 0 {
+		return errNowhere
+	}
+	return nil
+}

@@ -1,0 +1,89 @@
+package account
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Report holds what nstest.Require recorded: for each test the kernel features that it asked for.
+type Report map[Test]Asked
+
+// Asked maps a kernel feature to what came of asking for it.
+type Asked map[string]Answer
+
+// Answer is what Require did.
+type Answer string
+
+const (
+	AnswerRun   Answer = "run"   // the feature is there
+	AnswerSkip  Answer = "skip"  // it is missing and the test was skipped
+	AnswerGuest Answer = "guest" // it is missing and the test was left to the guest
+)
+
+// ReadReport reads all files of a folder that was PODPLUMB_KERNEL_REPORT. A folder that does not exist is an error: then nothing ran.
+func ReadReport(dir string) (Report, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("account: read report: %w", err)
+	}
+	r := Report{}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, fmt.Errorf("account: read report: %w", err)
+		}
+		err = r.read(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("account: read report %s: %w", path, err)
+		}
+	}
+	return r, nil
+}
+
+// read adds lines "answer<TAB>import path<TAB>test<TAB>feature".
+func (r Report) read(in io.Reader) error {
+	lines := bufio.NewScanner(in)
+	for n := 1; lines.Scan(); n++ {
+		f := strings.Split(lines.Text(), "\t")
+		if len(f) != 4 {
+			return fmt.Errorf("line %d: %d fields, want 4: %q", n, len(f), lines.Text())
+		}
+		answer, test := Answer(f[0]), Test{Package: f[1], Name: f[2]}
+		if answer != AnswerRun && answer != AnswerSkip && answer != AnswerGuest {
+			return fmt.Errorf("line %d: unknown answer %q", n, f[0])
+		}
+		if r[test] == nil {
+			r[test] = Asked{}
+		}
+		r[test][f[3]] = answer
+	}
+	return lines.Err()
+}
+
+func (a Asked) deferred() bool {
+	for _, answer := range a {
+		if answer == AnswerGuest {
+			return true
+		}
+	}
+	return false
+}
+
+// missing lists the features that were asked for in vain.
+func (a Asked) missing() []string {
+	var features []string
+	for feature, answer := range a {
+		if answer != AnswerRun {
+			features = append(features, feature)
+		}
+	}
+	slices.Sort(features)
+	return features
+}
