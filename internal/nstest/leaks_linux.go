@@ -1,0 +1,128 @@
+package nstest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"sort"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/podplumb/podplumb/netns"
+)
+
+// leakWait is how long what ends by itself, such as a thread, may take.
+const leakWait = 5 * time.Second
+
+// threadSlack is how many threads the Go runtime may add for itself during a test:
+// it keeps those it once needed.
+const threadSlack = 8
+
+// census is what a process holds.
+type census struct {
+	fds        map[string]string // number -> target
+	goroutines int
+	threads    int
+	strangers  []string // threads that are not in the namespace of the main thread
+	namespaces int      // reachable from this process: names and threads
+}
+
+func leaks(t testing.TB) {
+	t.Helper()
+	// A probe or a report file that comes later would look like a leak.
+	_ = Probe(NetNS)
+	_, _ = reportFile()
+	before, err := count()
+	if err != nil {
+		t.Fatalf("count what the process holds: %v", err)
+	}
+	t.Cleanup(func() {
+		var found []string
+		for deadline := time.Now().Add(leakWait); ; time.Sleep(5 * time.Millisecond) {
+			runtime.GC() // handles without owner close themselves; they are no leak of the kernel
+			after, err := count()
+			if err != nil {
+				t.Errorf("count what the process holds: %v", err)
+				return
+			}
+			if found = before.missing(after); len(found) == 0 {
+				return
+			}
+			if time.Now().After(deadline) {
+				break
+			}
+		}
+		for _, leak := range found {
+			t.Errorf("leak: %s", leak)
+		}
+	})
+}
+
+func count() (census, error) {
+	c := census{goroutines: runtime.NumGoroutine(), fds: map[string]string{}}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return c, err
+	}
+	for _, entry := range entries {
+		target, err := os.Readlink("/proc/self/fd/" + entry.Name())
+		if err != nil || strings.HasPrefix(target, "anon_inode:[event") {
+			continue // the directory itself; the runtime's poller
+		}
+		c.fds[entry.Name()] = target
+	}
+	home, err := os.Readlink("/proc/self/ns/net")
+	if err != nil {
+		return c, err
+	}
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return c, err
+	}
+	for _, task := range tasks {
+		c.threads++
+		at, err := os.Readlink("/proc/self/task/" + task.Name() + "/ns/net")
+		if err == nil && at != home {
+			c.strangers = append(c.strangers, task.Name()+" in "+at)
+		}
+	}
+	names, err := netns.List()
+	if err != nil {
+		return c, err
+	}
+	c.namespaces = len(names)
+	return c, nil
+}
+
+// missing says what after has that before had not.
+func (before census) missing(after census) []string {
+	var found []string
+	if extra := len(after.fds) - len(before.fds); extra > 0 {
+		var list []string
+		for fd, target := range after.fds {
+			if before.fds[fd] != target {
+				list = append(list, fd+" -> "+target)
+			}
+		}
+		sort.Strings(list)
+		found = append(found, fmt.Sprintf("%d file descriptors more; new ones: %s", extra, strings.Join(list, ", ")))
+	}
+	if after.goroutines > before.goroutines {
+		var stacks bytes.Buffer
+		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+		found = append(found, fmt.Sprintf("%d goroutines, %d before:\n%s", after.goroutines, before.goroutines, &stacks))
+	}
+	if len(after.strangers) > len(before.strangers) {
+		found = append(found, "threads in a foreign namespace: "+strings.Join(after.strangers, ", "))
+	}
+	if after.threads > before.threads+threadSlack+2*runtime.GOMAXPROCS(0) {
+		found = append(found, fmt.Sprintf("%d threads, %d before", after.threads, before.threads))
+	}
+	if after.namespaces > before.namespaces {
+		found = append(found, fmt.Sprintf("%d names under %s, %d before", after.namespaces, netns.RunDir, before.namespaces))
+	}
+	return found
+}
