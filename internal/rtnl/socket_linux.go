@@ -1,0 +1,167 @@
+package rtnl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/netns"
+)
+
+// socket is a netlink socket that waits in the runtime's poller, so that deadlines and Close work at any time.
+type socket struct {
+	file   *os.File
+	raw    syscall.RawConn
+	buf    []byte
+	closed atomic.Bool
+}
+
+func (s *socket) close() error {
+	s.closed.Store(true)
+	return s.file.Close()
+}
+
+// cause turns the poller's errors into ones that errors.Is knows: os.ErrClosed, and the reason why ctx ended.
+func (s *socket) cause(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case s.closed.Load():
+		return os.ErrClosed
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("the kernel did not answer in time: %w", context.DeadlineExceeded)
+}
+
+// openSocket opens a NETLINK_ROUTE socket inside ns (nil: the calling thread's namespace) that hears the multicast groups in the mask.
+func openSocket(ns *netns.NS, groups uint32) (*socket, error) {
+	var s *socket
+	open := func() error {
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+		if err != nil {
+			return os.NewSyscallError("socket", err)
+		}
+		if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: groups}); err != nil {
+			_ = unix.Close(fd)
+			return os.NewSyscallError("bind", err)
+		}
+		s = &socket{file: os.NewFile(uintptr(fd), "rtnetlink"), buf: make([]byte, bufferSize)}
+		s.raw, err = s.file.SyscallConn()
+		if err != nil {
+			_ = s.file.Close()
+		}
+		return err
+	}
+	if ns == nil {
+		return s, open()
+	}
+	return s, ns.Do(open)
+}
+
+func (s *socket) setOption(option, value int) error {
+	var err error
+	if cerr := s.raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_NETLINK, option, value) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// setReadBuffer makes room for events that come faster than they are read; root may pass the system's limit.
+func (s *socket) setReadBuffer(bytes int) error {
+	var err error
+	if cerr := s.raw.Control(func(fd uintptr) {
+		if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes); err != nil {
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
+		}
+	}); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// bound makes the socket's waits end with ctx. The returned function must be called when the exchange is over.
+func (s *socket) bound(ctx context.Context) (stop func(), err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(DefaultTimeout)
+	}
+	return s.until(ctx, deadline)
+}
+
+// until sets the deadline (zero: none) and lets the end of ctx cut it short.
+func (s *socket) until(ctx context.Context, deadline time.Time) (stop func(), err error) {
+	if err := s.file.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	if ctx.Done() == nil {
+		return func() {}, nil
+	}
+	done := make(chan struct{})
+	release := context.AfterFunc(ctx, func() {
+		_ = s.file.SetDeadline(time.Unix(1, 0))
+		close(done)
+	})
+	return func() {
+		// The past deadline must not hit the next exchange, so a cancellation under way is waited for.
+		if !release() {
+			<-done
+		}
+	}, nil
+}
+
+func (s *socket) send(b []byte) error {
+	var err error
+	if werr := s.raw.Write(func(fd uintptr) bool {
+		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		return err != unix.EAGAIN
+	}); werr != nil {
+		return werr
+	}
+	return os.NewSyscallError("sendto", err)
+}
+
+// receive reads one datagram; it is valid until the next call.
+func (s *socket) receive() ([]byte, error) {
+	for {
+		var n int
+		var from unix.Sockaddr
+		var err error
+		if rerr := s.raw.Read(func(fd uintptr) bool {
+			n, from, err = unix.Recvfrom(int(fd), s.buf, unix.MSG_TRUNC)
+			return err != unix.EAGAIN
+		}); rerr != nil {
+			return nil, rerr
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, os.NewSyscallError("recvfrom", err)
+		}
+		// Another process may send to our port; only the kernel is believed.
+		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
+			continue
+		}
+		if n > len(s.buf) {
+			// One message larger than any that the kernel builds for these requests: make room, the caller's exchange has lost it.
+			s.buf = make([]byte, align(n))
+			return nil, os.NewSyscallError("recvfrom", unix.EMSGSIZE)
+		}
+		return s.buf[:n], nil
+	}
+}
+
+func header(b []byte) syscall.NlMsghdr { return *(*syscall.NlMsghdr)(unsafe.Pointer(&b[0])) }
