@@ -47,7 +47,7 @@ func (e *Error) Is(target error) bool {
 }
 
 // parseError decodes the payload of an NLMSG_ERROR or NLMSG_DONE message; nil means success.
-func parseError(h *syscall.NlMsghdr, data []byte) error {
+func parseError(h *unix.NlMsghdr, data []byte) error {
 	if len(data) < 4 {
 		return nil
 	}

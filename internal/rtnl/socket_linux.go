@@ -164,4 +164,4 @@ func (s *socket) receive() ([]byte, error) {
 	}
 }
 
-func header(b []byte) syscall.NlMsghdr { return *(*syscall.NlMsghdr)(unsafe.Pointer(&b[0])) }
+func header(b []byte) unix.NlMsghdr { return *(*unix.NlMsghdr)(unsafe.Pointer(&b[0])) }
