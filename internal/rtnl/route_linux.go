@@ -48,9 +48,9 @@ func routeRequest(kind, flags int, r *Route) request {
 	}
 	b := make([]byte, unix.SizeofRtMsg)
 	b[0], b[1] = family(r.Dst.Addr()), uint8(r.Dst.Bits())
-	b[4] = uint8(min(table, unix.RT_TABLE_COMPAT))
-	if table > 255 {
-		b[4] = unix.RT_TABLE_COMPAT
+	b[4] = unix.RT_TABLE_COMPAT // the number is in RTA_TABLE
+	if table <= 255 {
+		b[4] = uint8(table)
 	}
 	b[5], b[6], b[7] = r.Proto, r.Scope, r.Type
 	if r.Type == 0 && kind == unix.RTM_NEWROUTE {

@@ -133,9 +133,10 @@ func TestAddrRouteNeigh(t *testing.T) {
 		require.Equal(t, want.Metric, r.Metric)
 		require.Equal(t, want.OnLink, r.OnLink)
 		require.Equal(t, want.Src, r.Src)
-		if want.Table != 0 {
-			require.Equal(t, want.Table, r.Table)
+		if want.Table == 0 {
+			want.Table = unix.RT_TABLE_MAIN
 		}
+		require.Equal(t, want.Table, r.Table)
 	}
 	empty, err := c.Routes(ctx, rtnl.RouteFilter{Table: 4242})
 	require.NoError(t, err)
