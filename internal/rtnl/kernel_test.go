@@ -1,3 +1,5 @@
+//go:build linux
+
 package rtnl_test
 
 import (
@@ -13,18 +15,16 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/podplumb/podplumb/internal/nstest"
 	"github.com/podplumb/podplumb/internal/rtnl"
 	"github.com/podplumb/podplumb/netns"
 )
 
+func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
+
 func open(t testing.TB) (*rtnl.Conn, *netns.NS) {
 	t.Helper()
-	ns, err := netns.New()
-	if errors.Is(err, fs.ErrPermission) {
-		t.Skip("needs root or a user namespace")
-	}
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = ns.Close() })
+	ns := nstest.New(t)
 	c, err := rtnl.Open(ns)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = c.Close() })
@@ -317,4 +317,30 @@ func TestDumpUnderWriters(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+func TestBridgeVLANs(t *testing.T) {
+	nstest.Require(t, nstest.VLANFiltering)
+	c, _ := open(t)
+	ctx := t.Context()
+	require.NoError(t, c.AddLink(ctx, "bridge", rtnl.LinkAttrs{Name: "br0", Bridge: &rtnl.BridgeAttrs{VLANFiltering: ptr(true), DefaultPVID: ptr(uint16(0))}}))
+	br, err := c.LinkByName(ctx, "br0")
+	require.NoError(t, err)
+	require.True(t, *br.Bridge.VLANFiltering)
+	require.NoError(t, c.AddLink(ctx, "veth", rtnl.LinkAttrs{Name: "v0", Master: &br.Index, Veth: &rtnl.LinkAttrs{Name: "p0"}}))
+	v, err := c.LinkByName(ctx, "v0")
+	require.NoError(t, err)
+
+	require.NoError(t, c.AddVLAN(ctx, v.Index, rtnl.VLAN{ID: 10, PVID: true, Untagged: true}, false))
+	require.NoError(t, c.AddVLANRange(ctx, v.Index, rtnl.VLAN{ID: 20}, 22, false))
+	require.NoError(t, c.AddVLAN(ctx, br.Index, rtnl.VLAN{ID: 10}, true))
+	vlans, err := c.VLANs(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []rtnl.VLAN{{ID: 10, PVID: true, Untagged: true}, {ID: 20}, {ID: 21}, {ID: 22}}, vlans[v.Index])
+	require.Equal(t, []rtnl.VLAN{{ID: 10}}, vlans[br.Index])
+
+	require.NoError(t, c.DelVLAN(ctx, v.Index, 20, 21, false))
+	vlans, err = c.VLANs(ctx)
+	require.NoError(t, err)
+	require.Equal(t, []rtnl.VLAN{{ID: 10, PVID: true, Untagged: true}, {ID: 22}}, vlans[v.Index])
 }
