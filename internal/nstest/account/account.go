@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -26,7 +25,7 @@ type Evidence struct {
 	Declared []Test  // by the sources
 	Report   Report  // written by nstest.Require on the host
 	Host     Results // of go test on the host
-	Guest    Results // of go test in the guest
+	Guest    Report  // written by nstest.Require in the guest
 }
 
 // Verdict says where each kernel test ran. The three lists are sorted and share no test.
@@ -36,7 +35,8 @@ type Verdict struct {
 	Nowhere []Test
 }
 
-// Settle holds the lists against each other. A kernel test is one that the sources declare or that asked for a kernel feature on the host.
+// Settle holds the lists against each other. A kernel test is one that the sources declare or that asked for a kernel feature on the host. It ran on the
+// host if go test says so, and in the guest if all that it asked for there was to be had; what then became of it, the guest's exit status tells.
 func Settle(e Evidence) Verdict {
 	tests := slices.Clone(e.Declared)
 	for t := range e.Report {
@@ -70,39 +70,4 @@ func (v Verdict) Print(w io.Writer, e Evidence) error {
 	fmt.Fprintf(&b, "kernel tests: %d on the host, %d in the guest, %d nowhere\n", len(v.Host), len(v.Guest), len(v.Nowhere))
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-// Job is what one package has to run in the guest.
-type Job struct {
-	Package string
-	Pattern string // for go test -run
-}
-
-// Jobs lists the tests that the host deferred to the guest, one job a package, sorted.
-func (r Report) Jobs() []Job {
-	var deferred []Test
-	for t, asked := range r {
-		if asked.deferred() {
-			deferred = append(deferred, t)
-		}
-	}
-	slices.SortFunc(deferred, Test.compare)
-	var jobs []Job
-	for _, t := range deferred {
-		if n := len(jobs); n > 0 && jobs[n-1].Package == t.Package {
-			jobs[n-1].Pattern += "|" + pattern(t.Name)
-			continue
-		}
-		jobs = append(jobs, Job{Package: t.Package, Pattern: pattern(t.Name)})
-	}
-	return jobs
-}
-
-// pattern matches exactly one test, and all below it.
-func pattern(name string) string {
-	parts := strings.Split(name, "/")
-	for i, p := range parts {
-		parts[i] = "^" + regexp.QuoteMeta(p) + "$"
-	}
-	return strings.Join(parts, "/")
 }

@@ -25,7 +25,7 @@ const (
 	AnswerGuest Answer = "guest" // it is missing and the test was left to the guest
 )
 
-// ReadReport reads all files of a folder that was PODPLUMB_KERNEL_REPORT. A folder that does not exist is an error: then nothing ran.
+// ReadReport reads all files of a folder that was PODPLUMB_KERNEL_REPORT. A folder that does not exist is an error.
 func ReadReport(dir string) (Report, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -67,13 +67,19 @@ func (r Report) read(in io.Reader) error {
 	return lines.Err()
 }
 
-func (a Asked) deferred() bool {
-	for _, answer := range a {
-		if answer == AnswerGuest {
-			return true
-		}
+// ran reports whether nothing kept the test from doing its work.
+func (a Asked) ran() bool { return len(a) > 0 && len(a.missing()) == 0 }
+
+// String says what came of the test.
+func (a Asked) String() string {
+	switch {
+	case len(a) == 0:
+		return Absent.String()
+	case a.ran():
+		return string(AnswerRun)
+	default:
+		return "lacks " + strings.Join(a.missing(), ", ")
 	}
-	return false
 }
 
 // missing lists the features that were asked for in vain.

@@ -1,10 +1,10 @@
 // Command account tells where every kernel test ran; see package account.
 //
 //	go test -json ./... | account filter RESULTS   print what go test prints, keep the outcomes in the file RESULTS
-//	account jobs REPORT                            the packages and tests that wait for the guest, a line each: import path, tab, -run pattern
 //	account packages                               the packages that have kernel tests, a line each
 //	account skips RESULTS                          count the outcomes in RESULTS and name every kernel test that was skipped there
-//	account settle REPORT HOST GUEST               the verdict, from a report folder and two RESULTS; exit status 1 when a kernel test ran nowhere
+//	account settle REPORT RESULTS GUEST            the verdict, from the host's report folder and RESULTS and the guest's report folder; exit status 1 when
+//	                                               a kernel test ran nowhere
 //
 // It reads the sources below the working folder.
 package main
@@ -34,13 +34,12 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		do    func(files []string, in io.Reader, out io.Writer) error
 	}{
 		"filter":   {1, filter},
-		"jobs":     {1, jobs},
 		"packages": {0, packages},
 		"skips":    {1, skips},
 		"settle":   {3, settle},
 	}
 	if len(args) == 0 || commands[args[0]].do == nil || len(args)-1 != commands[args[0]].files {
-		return errors.New("usage: account filter RESULTS | jobs REPORT | packages | skips RESULTS | settle REPORT HOST GUEST")
+		return errors.New("usage: account filter RESULTS | packages | skips RESULTS | settle REPORT RESULTS GUEST")
 	}
 	return commands[args[0]].do(args[1:], in, out)
 }
@@ -55,17 +54,6 @@ func filter(files []string, in io.Reader, out io.Writer) error {
 		return err
 	}
 	return errors.Join(results.Write(f), f.Close())
-}
-
-func jobs(files []string, _ io.Reader, out io.Writer) error {
-	report, err := account.ReadReport(files[0])
-	if err != nil {
-		return err
-	}
-	for _, j := range report.Jobs() {
-		fmt.Fprintf(out, "%s\t%s\n", j.Package, j.Pattern)
-	}
-	return nil
 }
 
 func packages(_ []string, _ io.Reader, out io.Writer) error {
@@ -105,7 +93,7 @@ func skips(files []string, _ io.Reader, out io.Writer) error {
 func settle(files []string, _ io.Reader, out io.Writer) error {
 	report, reportErr := account.ReadReport(files[0])
 	host, hostErr := account.ReadResults(files[1])
-	guest, guestErr := account.ReadResults(files[2])
+	guest, guestErr := account.ReadReport(files[2])
 	declared, sourceErr := account.Declared(".")
 	if err := errors.Join(reportErr, hostErr, guestErr, sourceErr); err != nil {
 		return err
