@@ -1,0 +1,21 @@
+package nat
+
+import (
+	"context"
+	"errors"
+)
+
+// Client needs Linux; elsewhere New fails.
+type Client struct{}
+
+func newClient(Config) (*Client, error) {
+	return nil, &OpError{Op: "new", Err: errors.ErrUnsupported}
+}
+
+func (*Client) read(context.Context) (State, error)          { return State{}, errors.ErrUnsupported }
+func (*Client) plan(context.Context, State) (Plan, error)    { return Plan{}, errors.ErrUnsupported }
+func (*Client) apply(context.Context, Plan) error            { return errors.ErrUnsupported }
+func (*Client) sync(context.Context, State) (Plan, error)    { return Plan{}, errors.ErrUnsupported }
+func (*Client) update(context.Context, Change) (Plan, error) { return Plan{}, errors.ErrUnsupported }
+func (*Client) watch(context.Context) error                  { return errors.ErrUnsupported }
+func (*Client) close() error                                 { return nil }

@@ -1,0 +1,38 @@
+package nat
+
+import "github.com/podplumb/podplumb/netns"
+
+// Config says where a Client works and what it owns. The zero Config works.
+type Config struct {
+	// NetNS is the network namespace; nil is the one that New is called in.
+	NetNS *netns.NS
+
+	// Table is the name of the inet table that the Client owns, whole; empty
+	// is "podplumb-nat".
+	Table string
+
+	// Mark is the run of bits of the packet mark that carries a number from
+	// one rule to the next while a connection's first packet is placed. They
+	// are zero again before the packet leaves the chain; other bits are
+	// kept. It must be contiguous, eight bits or more, and include bit 31;
+	// zero is 0xff000000.
+	Mark uint32
+
+	// Shared leaves the table without an owner. By default, where the kernel
+	// can (6.9 and later), the table belongs to the Client's socket: nobody
+	// else can change or flush it, it outlives the Client, and the next
+	// Client takes it over. A Shared table can be changed by others; then
+	// every change by anyone in the namespace costs the Client a full read
+	// before its next write.
+	Shared bool
+
+	// Repaired, when set, is told by Watch what it put right, or the error
+	// that kept it from doing so.
+	Repaired func(Plan, error)
+}
+
+// DefaultTable is the table's name when Config.Table is empty.
+const DefaultTable = "podplumb-nat"
+
+// DefaultMark is the mark mask when Config.Mark is zero.
+const DefaultMark uint32 = 0xff000000

@@ -1,0 +1,159 @@
+package nat
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/podplumb/podplumb/internal/plan"
+)
+
+// Plan is the difference between two States. It is made by Diff or
+// Client.Plan and done by Client.Apply.
+type Plan struct {
+	networks []plan.Change[netip.Prefix, Network]
+	exclude  []plan.Change[netip.Prefix, netip.Prefix]
+	virtual  []plan.Change[netip.Prefix, Virtual]
+	forwards []plan.Change[Key, Forward]
+	// skeleton says that the table's fixed part is missing or of another
+	// version; only a Client sets it.
+	skeleton plan.Op
+	stamp    uint64
+}
+
+// Diff returns what turns have into want. Both are compared in canonical
+// form: order, repetition of a target, a common factor of weights and
+// prefixes inside others of the same list mean nothing.
+func Diff(have, want State) Plan {
+	have, want = have.canonical(), want.canonical()
+	return Plan{
+		networks: plan.Diff(have.Networks, want.Networks, func(n *Network) netip.Prefix { return n.Prefix }, comparePrefix, equal[Network]),
+		exclude:  plan.Diff(have.Exclude, want.Exclude, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
+		virtual:  plan.Diff(have.Virtual, want.Virtual, func(v *Virtual) netip.Prefix { return v.Prefix }, comparePrefix, equal[Virtual]),
+		forwards: plan.Diff(have.Forwards, want.Forwards, func(f *Forward) Key { return f.Key() }, Key.compare, func(a, b *Forward) bool { return a.equal(b) }),
+	}
+}
+
+func equal[T comparable](a, b *T) bool { return *a == *b }
+
+func comparePrefix(a, b netip.Prefix) int {
+	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+}
+
+func (k Key) compare(o Key) int {
+	return cmp.Or(k.Addr.Compare(o.Addr), cmp.Compare(k.Port, o.Port), cmp.Compare(k.Proto, o.Proto))
+}
+
+// equal compares canonical forwards.
+func (f *Forward) equal(o *Forward) bool {
+	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && slices.Equal(f.To, o.To)
+}
+
+// Empty says that there is nothing to do.
+func (p Plan) Empty() bool {
+	return p.skeleton == 0 && len(p.networks) == 0 && len(p.exclude) == 0 && len(p.virtual) == 0 && len(p.forwards) == 0
+}
+
+// String prints one change a line: "+" added, "~" changed, "-" removed.
+func (p Plan) String() string {
+	var lines []plan.Line
+	if p.skeleton != 0 {
+		lines = append(lines, plan.Line{Op: p.skeleton, Object: "table"})
+	}
+	for _, c := range p.networks {
+		lines = append(lines, line(c, "network "+c.Key.String(), Network.detail, Network.change))
+	}
+	for _, c := range p.exclude {
+		lines = append(lines, plan.Line{Op: c.Op(), Object: "exclude " + c.Key.String()})
+	}
+	for _, c := range p.virtual {
+		lines = append(lines, line(c, "virtual "+c.Key.String(), Virtual.detail, Virtual.change))
+	}
+	for _, c := range p.forwards {
+		lines = append(lines, line(c, "forward "+c.Key.String(), Forward.detail, Forward.change))
+	}
+	return plan.Format(lines)
+}
+
+func line[K comparable, T any](c plan.Change[K, T], object string, detail func(T) string, change func(have, want T) string) plan.Line {
+	l := plan.Line{Op: c.Op(), Object: object}
+	switch l.Op {
+	case plan.Add:
+		l.Detail = detail(*c.Want)
+	case plan.Modify:
+		l.Detail = change(*c.Have, *c.Want)
+	}
+	return l
+}
+
+func (n Network) detail() string { return n.Name }
+
+func (n Network) change(want Network) string { return fmt.Sprintf("name %q -> %q", n.Name, want.Name) }
+
+func (v Virtual) detail() string { return v.Miss.String() }
+
+func (v Virtual) change(want Virtual) string { return v.Miss.String() + " -> " + want.Miss.String() }
+
+func (f Forward) detail() string {
+	var b strings.Builder
+	if f.Name != "" {
+		b.WriteString(f.Name + " ")
+	}
+	b.WriteString("to " + f.targets())
+	if f.Masquerade != MasqueradeHairpin {
+		b.WriteString(" masquerade " + f.Masquerade.String())
+	}
+	return b.String()
+}
+
+// targets prints the targets, or what happens without any.
+func (f Forward) targets() string {
+	if len(f.To) == 0 {
+		return f.Empty.String()
+	}
+	s := make([]string, len(f.To))
+	for i, t := range f.To {
+		s[i] = t.String()
+	}
+	return strings.Join(s, ", ")
+}
+
+func (f Forward) change(want Forward) string {
+	var parts []string
+	if f.Name != want.Name {
+		parts = append(parts, fmt.Sprintf("name %q -> %q", f.Name, want.Name))
+	}
+	if !slices.Equal(f.To, want.To) {
+		parts = append(parts, targetChanges(f, want))
+	}
+	if f.Empty != want.Empty {
+		parts = append(parts, "empty "+f.Empty.String()+" -> "+want.Empty.String())
+	}
+	if f.Masquerade != want.Masquerade {
+		parts = append(parts, "masquerade "+f.Masquerade.String()+" -> "+want.Masquerade.String())
+	}
+	return strings.Join(parts, ", ")
+}
+
+func targetChanges(have, want Forward) string {
+	var marks []string
+	for _, c := range plan.Diff(have.To, want.To,
+		func(t *Target) netip.AddrPort { return netip.AddrPortFrom(t.Addr, t.Port) },
+		netip.AddrPort.Compare, equal[Target]) {
+		switch c.Op() {
+		case plan.Modify:
+			marks = append(marks, fmt.Sprintf("~%s (weight %d)", c.Key, c.Want.Weight))
+		case plan.Add:
+			marks = append(marks, "+"+c.Want.String())
+		case plan.Remove:
+			marks = append(marks, "-"+c.Key.String())
+		}
+	}
+	s := "to " + strings.Join(marks, " ")
+	if len(want.To) == 0 {
+		s += " (now " + want.Empty.String() + ")"
+	}
+	return s
+}

@@ -1,0 +1,23 @@
+package nat
+
+import "errors"
+
+// ErrStale says that the kernel's table is no longer what the plan was made
+// from. Nothing was changed: plan again.
+var ErrStale = errors.New("the table changed since the plan was made")
+
+// OpError is the error of an operation of this package.
+type OpError struct {
+	Op     string // new, read, plan, apply, sync, update, watch
+	Object string // the table
+	Err    error
+}
+
+func (e *OpError) Error() string {
+	if e.Object == "" {
+		return "nat: " + e.Op + ": " + e.Err.Error()
+	}
+	return "nat: " + e.Op + " " + e.Object + ": " + e.Err.Error()
+}
+
+func (e *OpError) Unwrap() error { return e.Err }

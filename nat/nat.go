@@ -1,0 +1,171 @@
+package nat
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+)
+
+// State is everything that a Client keeps in its table. The zero State is
+// nothing: no table.
+type State struct {
+	// Networks are the sources that leave under an address of this host.
+	Networks []Network
+
+	// Exclude holds the destinations that traffic from Networks reaches with
+	// its own address: the cluster's ranges. Traffic between two Networks
+	// and multicast are never translated, listed here or not.
+	Exclude []netip.Prefix
+
+	// Virtual holds the ranges whose addresses exist only as forwards. A
+	// packet to one of them that no forward serves is refused, never routed.
+	Virtual []Virtual
+
+	// Forwards are the addresses and ports that lead to targets.
+	Forwards []Forward
+}
+
+// A Network is a range of source addresses whose connections are masqueraded
+// when they leave for a destination outside State.Exclude.
+type Network struct {
+	Prefix netip.Prefix
+	Name   string // for people; up to 64 bytes of printable ASCII
+}
+
+// Virtual is a range of addresses that exist only as forwards, such as the
+// service range of a cluster.
+type Virtual struct {
+	Prefix netip.Prefix
+	// Miss says what becomes of a packet to an address of the range that no
+	// forward has. The zero value rejects. An address that has a forward
+	// rejects its other ports whatever Miss says.
+	Miss Refusal
+}
+
+// Key identifies a forward.
+type Key struct {
+	Addr  netip.Addr
+	Port  uint16
+	Proto Proto
+}
+
+// A Forward leads connections to an address and port to one of its targets.
+// Its key is Addr, Port and Proto. Other ports of the address are rejected,
+// unless the address is one of the host's own.
+type Forward struct {
+	Addr  netip.Addr
+	Port  uint16
+	Proto Proto
+
+	Name string // for people: shown as a comment; up to 64 bytes of printable ASCII
+
+	// To are the targets, each of Addr's family. Connections spread over
+	// them at random in proportion to their weights.
+	To []Target
+
+	// Empty says what becomes of a connection while To is empty. The zero
+	// value rejects.
+	Empty Refusal
+
+	// Masquerade says which connections reach a target under an address of
+	// this host. The zero value is only those of a target to itself.
+	Masquerade Masquerade
+}
+
+// Key returns the forward's identity.
+func (f Forward) Key() Key { return Key{f.Addr, f.Port, f.Proto} }
+
+// A Target is one destination of a forward.
+type Target struct {
+	Addr netip.Addr
+	Port uint16
+	// Weight is the target's share relative to the others; zero means one.
+	Weight int
+}
+
+// Proto is a transport protocol by its IANA number.
+type Proto uint8
+
+// The protocols that a forward can serve.
+const (
+	TCP  Proto = 6
+	UDP  Proto = 17
+	SCTP Proto = 132
+)
+
+func (p Proto) String() string {
+	switch p {
+	case TCP:
+		return "tcp"
+	case UDP:
+		return "udp"
+	case SCTP:
+		return "sctp"
+	}
+	return "proto(" + strconv.Itoa(int(p)) + ")"
+}
+
+// Refusal is how a packet is turned away.
+type Refusal uint8
+
+const (
+	// Reject answers at once: a TCP reset, else ICMP port unreachable.
+	Reject Refusal = iota
+	// Drop does not answer.
+	Drop
+)
+
+func (r Refusal) String() string {
+	switch r {
+	case Reject:
+		return "reject"
+	case Drop:
+		return "drop"
+	}
+	return "refusal(" + strconv.Itoa(int(r)) + ")"
+}
+
+// Masquerade says which connections of a forward reach their target under an
+// address of this host, so that the answers come back through it.
+type Masquerade uint8
+
+const (
+	// MasqueradeHairpin translates only connections of a target to itself,
+	// which could not be answered otherwise.
+	MasqueradeHairpin Masquerade = iota
+	// MasqueradeRemote also translates connections from sources outside
+	// State.Networks and State.Exclude.
+	MasqueradeRemote
+	// MasqueradeAll translates every connection.
+	MasqueradeAll
+)
+
+func (m Masquerade) String() string {
+	switch m {
+	case MasqueradeHairpin:
+		return "hairpin"
+	case MasqueradeRemote:
+		return "remote"
+	case MasqueradeAll:
+		return "all"
+	}
+	return "masquerade(" + strconv.Itoa(int(m)) + ")"
+}
+
+func (k Key) String() string {
+	return fmt.Sprintf("%s/%s", netip.AddrPortFrom(k.Addr, k.Port), k.Proto)
+}
+
+func (t Target) String() string {
+	s := netip.AddrPortFrom(t.Addr, t.Port).String()
+	if t.Weight > 1 {
+		s += " weight " + strconv.Itoa(t.Weight)
+	}
+	return s
+}
+
+// A Change is what Client.Update takes: only what differs from before.
+type Change struct {
+	Set  []Forward // forwards to add or to replace
+	Drop []Key     // forwards to remove; absent ones are no error
+}

@@ -1,0 +1,151 @@
+package nat
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Bounds that Validate enforces.
+const (
+	maxName = 64
+	// maxWeight bounds a target's weight.
+	maxWeight = 1 << 16
+	// maxSlots bounds the slots of one forward, and so its distinct targets.
+	// Weights that do not fit are scaled down.
+	maxSlots = 1 << 16
+)
+
+// Validate names every fault of s, each with its path.
+func (s State) Validate() error {
+	var faults faults
+	for i, n := range s.Networks {
+		at := fmt.Sprintf("networks[%d]", i)
+		faults.prefix(at+".prefix", n.Prefix)
+		faults.name(at+".name", n.Name)
+	}
+	for i, p := range s.Exclude {
+		faults.prefix(fmt.Sprintf("exclude[%d]", i), p)
+	}
+	virtual := make(map[netip.Prefix]int, len(s.Virtual))
+	for i, v := range s.Virtual {
+		at := fmt.Sprintf("virtual[%d]", i)
+		faults.prefix(at+".prefix", v.Prefix)
+		faults.refusal(at+".miss", v.Miss)
+		p := v.Prefix.Masked()
+		if j, ok := virtual[p]; ok && s.Virtual[j].Miss != v.Miss {
+			faults.add(at, "%s is virtual[%d] too, with another miss", p, j)
+		}
+		virtual[p] = i
+	}
+	seen := make(map[Key]int, len(s.Forwards))
+	for i := range s.Forwards {
+		f := &s.Forwards[i]
+		faults.forward(fmt.Sprintf("forwards[%d]", i), f)
+		if j, ok := seen[f.Key()]; ok {
+			faults.add(fmt.Sprintf("forwards[%d]", i), "%s is forwards[%d] already", f.Key(), j)
+		}
+		seen[f.Key()] = i
+	}
+	return errors.Join(faults...)
+}
+
+// Validate names every fault of c, each with its path.
+func (c Change) Validate() error {
+	var faults faults
+	seen := make(map[Key]string, len(c.Set)+len(c.Drop))
+	for i := range c.Set {
+		at := fmt.Sprintf("set[%d]", i)
+		faults.forward(at, &c.Set[i])
+		faults.once(seen, c.Set[i].Key(), at)
+	}
+	for i, k := range c.Drop {
+		faults.once(seen, k, fmt.Sprintf("drop[%d]", i))
+	}
+	return errors.Join(faults...)
+}
+
+type faults []error
+
+func (f *faults) add(at, format string, args ...any) {
+	*f = append(*f, fmt.Errorf(at+": "+format, args...))
+}
+
+func (f *faults) once(seen map[Key]string, k Key, at string) {
+	if first, ok := seen[k]; ok {
+		f.add(at, "%s is %s already", k, first)
+		return
+	}
+	seen[k] = at
+}
+
+func (f *faults) prefix(at string, p netip.Prefix) {
+	switch {
+	case !p.IsValid():
+		f.add(at, "no prefix")
+	case p.Addr().Is4In6():
+		f.add(at, "%s is an IPv4 address in IPv6 form", p)
+	}
+}
+
+func (f *faults) name(at, name string) {
+	if len(name) > maxName {
+		f.add(at, "%d bytes, at most %d", len(name), maxName)
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
+		f.add(at, "%q has a character that is not printable ASCII, or a quote", name)
+	}
+}
+
+func (f *faults) refusal(at string, r Refusal) {
+	if r > Drop {
+		f.add(at, "unknown %s", r)
+	}
+}
+
+func (f *faults) address(at string, a netip.Addr) bool {
+	switch {
+	case !a.IsValid():
+		f.add(at, "no address")
+	case a.Zone() != "":
+		f.add(at, "%s has a zone", a)
+	case a.Is4In6():
+		f.add(at, "%s is an IPv4 address in IPv6 form", a)
+	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		f.add(at, "%s is not a unicast address", a)
+	default:
+		return true
+	}
+	return false
+}
+
+func (f *faults) forward(at string, w *Forward) {
+	ok := f.address(at+".addr", w.Addr)
+	if w.Port == 0 {
+		f.add(at+".port", "zero")
+	}
+	if w.Proto != TCP && w.Proto != UDP && w.Proto != SCTP {
+		f.add(at+".proto", "unknown %s", w.Proto)
+	}
+	f.name(at+".name", w.Name)
+	f.refusal(at+".empty", w.Empty)
+	if w.Masquerade > MasqueradeAll {
+		f.add(at+".masquerade", "unknown %s", w.Masquerade)
+	}
+	if len(w.To) > maxSlots {
+		f.add(at+".to", "%d targets, at most %d", len(w.To), maxSlots)
+	}
+	for i, t := range w.To {
+		to := fmt.Sprintf("%s.to[%d]", at, i)
+		if f.address(to+".addr", t.Addr) && ok && t.Addr.Is4() != w.Addr.Is4() {
+			f.add(to+".addr", "%s is not of the family of %s", t.Addr, w.Addr)
+		}
+		if t.Port == 0 {
+			f.add(to+".port", "zero")
+		}
+		if t.Weight < 0 || t.Weight > maxWeight {
+			f.add(to+".weight", "%d is not between 0 and %d", t.Weight, maxWeight)
+		}
+	}
+}
