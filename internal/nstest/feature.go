@@ -26,12 +26,22 @@ const (
 	Geneve        Feature = "geneve"         // Geneve devices
 	WireGuard     Feature = "wireguard"      // WireGuard devices
 	NFTables      Feature = "nftables"       // nf_tables with the ip, ip6 and inet families
+	NFTBridge     Feature = "nft-bridge"     // nf_tables with the bridge family
 	NFTOwner      Feature = "nft-owner"      // table flags owner and persist (Linux 6.9)
 	Conntrack     Feature = "conntrack"      // connection tracking
 	BrNetfilter   Feature = "br-netfilter"   // bridged packets pass the IP hooks
 	IPVS          Feature = "ipvs"           // IP virtual server
+	TUN           Feature = "tun"            // TUN and TAP devices
 	IPv6          Feature = "ipv6"           // IPv6
 )
+
+// Features returns all features but the tools.
+func Features() []Feature {
+	return []Feature{
+		NetNS, Root, Veth, Bridge, VLANFiltering, VXLAN, Dummy, IFB, Macvlan, IPVlan, VLAN, VRF, Geneve,
+		WireGuard, NFTables, NFTBridge, NFTOwner, Conntrack, BrNetfilter, IPVS, TUN, IPv6,
+	}
+}
 
 const toolPrefix = "tool "
 
@@ -47,7 +57,7 @@ func (f Feature) tool() (name string, ok bool) { return strings.CutPrefix(string
 var inGuest = map[Feature]bool{
 	NetNS: true, Root: true, Veth: true, Bridge: true, VLANFiltering: true, VXLAN: true, Dummy: true,
 	IFB: true, Macvlan: true, IPVlan: true, VLAN: true, VRF: true, Geneve: true, WireGuard: true,
-	NFTables: true, Conntrack: true, BrNetfilter: true, IPVS: true, IPv6: true,
+	TUN: true, NFTables: true, NFTBridge: true, Conntrack: true, BrNetfilter: true, IPVS: true, IPv6: true,
 }
 
 // remedies say how to get a feature.
