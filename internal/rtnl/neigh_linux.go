@@ -21,8 +21,11 @@ type Neigh struct {
 	VNI    uint32 // FDB: VNI at the remote VTEP, 0 the device's own
 	Via    uint32 // FDB: index of the underlay link, 0 by route
 	VLAN   uint16
-	Master int // FDB: index of the bridge
+	Master int   // FDB: index of the bridge
+	Proto  uint8 // neighbour: RTPROT_* of who made it, 0 when nobody said; an FDB has none
 }
+
+const ndaProtocol = 12 // NDA_PROTOCOL, include/uapi/linux/neighbour.h
 
 // AddNeigh adds an entry; it fails with fs.ErrExist when the key is taken.
 func (c *Conn) AddNeigh(ctx context.Context, n Neigh) error {
@@ -68,6 +71,9 @@ func neighRequest(kind, flags int, n *Neigh) request {
 	}
 	if n.VLAN != 0 {
 		r.add(u16(unix.NDA_VLAN, n.VLAN))
+	}
+	if n.Proto != 0 {
+		r.add(u8(ndaProtocol, n.Proto))
 	}
 	return r
 }
@@ -132,6 +138,8 @@ func parseNeigh(b []byte) (Neigh, bool) {
 			n.VLAN = getU16(v)
 		case unix.NDA_MASTER:
 			n.Master = int(getU32(v))
+		case ndaProtocol:
+			n.Proto = getU8(v)
 		}
 	}
 	return n, true
