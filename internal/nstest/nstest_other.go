@@ -22,3 +22,4 @@ func addLink(string, string, func(), func()) error { return errors.ErrUnsupporte
 func linkUp(string, string) error                  { return errors.ErrUnsupported }
 func addAddress(string, netip.Prefix) error        { return errors.ErrUnsupported }
 func addRoute(netip.Prefix, netip.Addr) error      { return errors.ErrUnsupported }
+func settle(string) error                          { return errors.ErrUnsupported }

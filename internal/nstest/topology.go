@@ -1,6 +1,7 @@
 package nstest
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -40,12 +41,14 @@ func Pair(t testing.TB) (a, b End) {
 	return a, b
 }
 
-// Join connects two namespaces by a veth pair and brings both ends up.
+// Join connects two namespaces by a veth pair, brings both ends up and waits for the carrier.
 func Join(t testing.TB, a *netns.NS, linkA string, b *netns.NS, linkB string) {
 	t.Helper()
 	must(t, a, func() error { return addVeth(linkA, linkB, b.Fd()) })
 	Up(t, a, linkA)
 	Up(t, b, linkB)
+	must(t, a, func() error { return settle(linkA) })
+	must(t, b, func() error { return settle(linkB) })
 }
 
 // Address gives the end its addresses; IPv6 ones can be used at once.
@@ -147,7 +150,7 @@ func NewCluster(t testing.TB, nodes, pods int) *Cluster {
 		node := newNode(t, n, pods)
 		port := fmt.Sprintf("node%d", n)
 		Join(t, c.Underlay, port, node.NS, node.Link)
-		must(t, c.Underlay, func() error { return linkUp(port, "underlay0") })
+		plug(t, c.Underlay, port, "underlay0")
 		Address(t, node.End)
 		DefaultRoutes(t, node.NS, gateway.V4.Addr(), gateway.V6.Addr())
 		c.Nodes = append(c.Nodes, node)
@@ -183,12 +186,20 @@ func newNode(t testing.TB, n, pods int) Node {
 		pod := End{New(t), "eth0", prefix("10.244.%d.%d/24", n, 10+p), prefix("fd44:0:0:%d::%d/64", n, 10+p)}
 		port := fmt.Sprintf("pod%d", p)
 		Join(t, node.NS, port, pod.NS, pod.Link)
-		must(t, node.NS, func() error { return linkUp(port, node.Bridge) })
+		plug(t, node.NS, port, node.Bridge)
 		Address(t, pod)
 		DefaultRoutes(t, pod.NS, gw.V4.Addr(), gw.V6.Addr())
 		node.Pods = append(node.Pods, pod)
 	}
 	return node
+}
+
+// plug puts a link on a bridge and waits until both carry packets.
+func plug(t testing.TB, ns *netns.NS, link, bridge string) {
+	t.Helper()
+	must(t, ns, func() error {
+		return errors.Join(linkUp(link, bridge), settle(bridge))
+	})
 }
 
 // RouteDirectly routes every node's pod networks over its uplink, in all the
