@@ -125,6 +125,9 @@ func addJob(cpio *cpioWriter, ld *linker, job Job) error {
 	}
 	cpio.dir(job.Dir, 0o755)
 	for _, o := range job.Outputs {
+		if info, err := os.Stat(o); err == nil && info.IsDir() {
+			cpio.dir(o, 0o755)
+		}
 		cpio.dir(filepath.Dir(o), 0o755)
 	}
 	for _, f := range append([]string{filepath.Join(job.Dir, "testdata")}, job.Files...) {
