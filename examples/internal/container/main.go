@@ -1,0 +1,115 @@
+package container
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// readyReport is what a container writes to readyFD when it listens on all ports. Anything else is its reason for giving up.
+const (
+	readyReport = "ready" // followed by the number of each port
+	readyFD     = 3
+)
+
+// Main returns at once in an ordinary process. In one that Serve has started it is the container and does not return.
+func Main() {
+	if os.Args[0] != program {
+		return
+	}
+	os.Exit(run(os.Args[1], os.Args[2], os.Args[3:]))
+}
+
+func run(pod, name string, ports []string) int {
+	ready := os.NewFile(readyFD, "ready")
+	failed := make(chan error, len(ports))
+	report := readyReport
+	for _, port := range ports {
+		addr, err := listen(pod, name, port, failed)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			fmt.Fprintln(ready, err)
+			return 1
+		}
+		report += fmt.Sprint(" ", netip.MustParseAddrPort(addr.String()).Port())
+	}
+	fmt.Fprintln(ready, report)
+	ready.Close()
+	go followParent(failed)
+	fmt.Fprintln(os.Stderr, <-failed)
+	return 1
+}
+
+// followParent ends the process when the pipe on standard input closes: its other end is in the process that has started it.
+func followParent(failed chan<- error) {
+	var stat syscall.Stat_t
+	if err := syscall.Fstat(0, &stat); err != nil || stat.Mode&syscall.S_IFMT != syscall.S_IFIFO {
+		return // detached
+	}
+	_, err := io.Copy(io.Discard, os.Stdin)
+	failed <- fmt.Errorf("the process that started this one is gone: %v", err)
+}
+
+// listen opens one port, in both address families, and serves it in the background.
+func listen(pod, name, port string, failed chan<- error) (net.Addr, error) {
+	network, number, _ := strings.Cut(port, "/")
+	switch network {
+	case "tcp":
+		listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", ":"+number)
+		if err != nil {
+			return nil, err
+		}
+		go func() { failed <- http.Serve(listener, handler(pod, name)) }()
+		return listener.Addr(), nil
+	case "udp":
+		conn, err := net.ListenPacket("udp", ":"+number)
+		if err != nil {
+			return nil, err
+		}
+		go func() { failed <- serveUDP(conn.(*net.UDPConn), pod, name) }()
+		return conn.LocalAddr(), nil
+	}
+	return nil, fmt.Errorf("cannot listen on %s", port)
+}
+
+// handler answers every request with an [Answer] in JSON.
+func handler(pod, name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		own, err := Addresses()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		client, _ := netip.ParseAddrPort(r.RemoteAddr)
+		answer := Answer{Pod: pod, Container: name, Addresses: own, Client: unmap(client)}
+		if local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr); ok {
+			answer.Server = unmap(local.AddrPort())
+		}
+		_ = json.NewEncoder(w).Encode(answer) // an error here is the client's to notice
+	})
+}
+
+func serveUDP(conn *net.UDPConn, pod, name string) error {
+	buffer := make([]byte, 2048)
+	for {
+		_, client, err := conn.ReadFromUDPAddrPort(buffer)
+		if err != nil {
+			return err
+		}
+		own, err := Addresses()
+		if err != nil {
+			return err
+		}
+		local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+		data, _ := json.Marshal(Answer{Pod: pod, Container: name, Addresses: own, Client: unmap(client), Server: local})
+		_, _ = conn.WriteToUDPAddrPort(append(data, '\n'), client) // an answer that gets lost is UDP's way
+	}
+}
