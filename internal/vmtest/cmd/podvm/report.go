@@ -49,7 +49,10 @@ func runReport(ctx context.Context, c vmtest.Config, dir string, flags []string,
 			return exitFault, err
 		}
 		out := &packageOutput{w: os.Stdout, verbose: verbose}
-		job.Stdout, job.Stderr, job.Report = out, out, dir
+		job.Stdout, job.Stderr = out, out
+		if job.Report == "" {
+			job.Report = dir
+		}
 		jobs, outs = append(jobs, job), append(outs, out)
 	}
 	ended := 0
