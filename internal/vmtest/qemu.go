@@ -281,10 +281,10 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String returns the last 40 lines.
+// String returns the last 100 lines: more than a panic prints below its first line, which says why.
 func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lines := bytes.Split(bytes.TrimSpace(bytes.ReplaceAll(t.buf, []byte("\r"), nil)), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-40):], []byte("\n")))
+	return string(bytes.Join(lines[max(0, len(lines)-100):], []byte("\n")))
 }
