@@ -65,11 +65,9 @@ func shareRunDir() error {
 func createNamed(name string) (*NS, error) {
 	path := filepath.Join(RunDir, name)
 	// A look without the lock spares the cost of a namespace for nothing.
-	if _, err := os.Lstat(path); err == nil {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) == nil && !halfMade(&st) {
 		return nil, unix.EEXIST
-	}
-	if err := os.MkdirAll(RunDir, 0o755); err != nil {
-		return nil, cause(err)
 	}
 	file, id, err := unshareNet()
 	if err != nil {
@@ -85,6 +83,9 @@ func createNamed(name string) (*NS, error) {
 
 // publish puts the namespace on path, a name under RunDir.
 func (ns *NS) publish(path string) error {
+	if err := os.MkdirAll(RunDir, 0o755); err != nil {
+		return cause(err)
+	}
 	unlock, err := lockRunDir(unix.LOCK_EX)
 	if err != nil {
 		return err
@@ -93,12 +94,28 @@ func (ns *NS) publish(path string) error {
 	if err := shareRunDir(); err != nil {
 		return err
 	}
-	return ns.bind(path)
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) == nil && halfMade(&st) {
+		// Its maker is dead, or it would hold the lock.
+		if err := unix.Unlink(path); err != nil {
+			return err
+		}
+	}
+	return ns.bind(path, halfMadeMode)
+}
+
+// halfMadeMode is the mode of the file under a mount that this package makes. While the file is
+// visible, the mount is not there yet; `ip netns` uses mode 0.
+const halfMadeMode = unix.S_ISVTX
+
+// halfMade reports whether st is a file that waits for its mount under the lock.
+func halfMade(st *unix.Stat_t) bool {
+	return st.Mode == unix.S_IFREG|halfMadeMode && st.Size == 0
 }
 
 // bind makes the file path and mounts the namespace on it, or leaves nothing.
-func (ns *NS) bind(path string) error {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0)
+func (ns *NS) bind(path string, mode uint32) error {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return err
 	}
@@ -117,13 +134,12 @@ func unbind(path string) error {
 	// Old versions of ip could mount one name several times.
 	for range 64 {
 		err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-		if err == nil {
-			continue
-		}
 		if err == unix.EINVAL { // not mounted here, any more
 			break
 		}
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	return unix.Unlink(path)
 }
@@ -149,6 +165,10 @@ func openNamed(name string) (*NS, error) {
 		return nil, err
 	}
 	defer unlock()
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) == nil && halfMade(&st) {
+		return nil, fmt.Errorf("its maker died before the name was done: %w", fs.ErrNotExist)
+	}
 	return openPath(path)
 }
 

@@ -49,11 +49,11 @@ func New() (*NS, error) {
 // no name behind. A name that exists gives an error that Is [fs.ErrExist].
 func Create(name string) (*NS, error) {
 	if err := ValidateName(name); err != nil {
-		return nil, opError("create", name, err)
+		return nil, opError(opCreate, name, err)
 	}
 	ns, err := createNamed(name)
 	if err != nil {
-		return nil, opError("create", name, err)
+		return nil, opError(opCreate, name, err)
 	}
 	return ns, nil
 }
@@ -64,11 +64,11 @@ func Create(name string) (*NS, error) {
 // is no network namespace one that Is [ErrNotNamespace].
 func Open(path string) (*NS, error) {
 	if path == "" {
-		return nil, opError("open", `""`, fmt.Errorf("the path is empty: %w", fs.ErrInvalid))
+		return nil, opError(opOpen, `""`, fmt.Errorf("the path is empty: %w", fs.ErrInvalid))
 	}
 	ns, err := openPath(path)
 	if err != nil {
-		return nil, opError("open", path, err)
+		return nil, opError(opOpen, path, err)
 	}
 	return ns, nil
 }
@@ -76,11 +76,11 @@ func Open(path string) (*NS, error) {
 // OpenName opens the namespace that [Create] or `ip netns add` called name.
 func OpenName(name string) (*NS, error) {
 	if err := ValidateName(name); err != nil {
-		return nil, opError("open", name, err)
+		return nil, opError(opOpen, name, err)
 	}
 	ns, err := openNamed(name)
 	if err != nil {
-		return nil, opError("open", name, err)
+		return nil, opError(opOpen, name, err)
 	}
 	return ns, nil
 }
@@ -91,11 +91,11 @@ func OpenName(name string) (*NS, error) {
 func OpenPID(pid int) (*NS, error) {
 	object := "pid " + strconv.Itoa(pid)
 	if pid <= 0 {
-		return nil, opError("open", object, fmt.Errorf("a process id is positive: %w", fs.ErrInvalid))
+		return nil, opError(opOpen, object, fmt.Errorf("a process id is positive: %w", fs.ErrInvalid))
 	}
 	ns, err := openPath("/proc/" + strconv.Itoa(pid) + "/ns/net")
 	if err != nil {
-		return nil, opError("open", object, err)
+		return nil, opError(opOpen, object, err)
 	}
 	return ns, nil
 }
@@ -105,7 +105,7 @@ func OpenPID(pid int) (*NS, error) {
 func Current() (*NS, error) {
 	ns, err := openPath(threadNetNS)
 	if err != nil {
-		return nil, opError("open", "the current namespace", err)
+		return nil, opError(opOpen, "the current namespace", err)
 	}
 	ns.path = ""
 	return ns, nil
@@ -129,10 +129,10 @@ func List() ([]string, error) {
 // removed too.
 func Remove(name string) error {
 	if err := ValidateName(name); err != nil {
-		return opError("remove", name, err)
+		return opError(opRemove, name, err)
 	}
 	if err := removeNamed(name); err != nil {
-		return opError("remove", name, err)
+		return opError(opRemove, name, err)
 	}
 	return nil
 }
@@ -140,6 +140,9 @@ func Remove(name string) error {
 // Close closes the handle. A [NS.Do] that runs goes on in the namespace to its
 // end. Closing twice returns an error that Is [fs.ErrClosed].
 func (ns *NS) Close() error {
+	if !supported {
+		return opError("close", ns.object(), errors.ErrUnsupported)
+	}
 	if !ns.valid() {
 		return opError("close", ns.object(), fs.ErrInvalid)
 	}
@@ -184,7 +187,7 @@ func (ns *NS) String() string { return ns.object() }
 
 // ID returns the identity of the namespace.
 func (ns *NS) ID() (ID, error) {
-	if err := ns.withFd(func(int) error { return nil }); err != nil {
+	if err := ns.alive(); err != nil {
 		return ID{}, opError("identify", ns.object(), err)
 	}
 	return ns.id, nil
@@ -214,9 +217,15 @@ func (ns *NS) object() string {
 	return ns.id.String()
 }
 
+// alive returns nil while the handle can be used.
+func (ns *NS) alive() error { return ns.withFd(func(int) error { return nil }) }
+
 // withFd lends the descriptor to fn; Close does not recycle the number before
 // fn is done.
 func (ns *NS) withFd(fn func(fd int) error) error {
+	if !supported {
+		return errors.ErrUnsupported
+	}
 	if !ns.valid() {
 		return fs.ErrInvalid
 	}

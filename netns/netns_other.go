@@ -3,12 +3,18 @@
 package netns
 
 import (
+	"context"
 	"errors"
+	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 )
 
-const threadNetNS = ""
+const (
+	supported   = false
+	threadNetNS = ""
+)
 
 func unshareNet() (*os.File, ID, error)      { return nil, ID{}, errors.ErrUnsupported }
 func createNamed(string) (*NS, error)        { return nil, errors.ErrUnsupported }
@@ -20,5 +26,14 @@ func unpin(string) error                     { return errors.ErrUnsupported }
 func readSysctl(string) (string, error)      { return "", errors.ErrUnsupported }
 func writeSysctl(string, string) error       { return errors.ErrUnsupported }
 func (ns *NS) pin(string) error              { return errors.ErrUnsupported }
-func (ns *NS) start(*exec.Cmd) error         { return errors.ErrUnsupported }
+func (ns *NS) start(*exec.Cmd, bool) error   { return errors.ErrUnsupported }
 func (ns *NS) do(string, func() error) error { return errors.ErrUnsupported }
+
+func linkIndex(string) (int, error)                       { return 0, errors.ErrUnsupported }
+func (ns *NS) sources([]netip.Addr) ([]netip.Addr, error) { return nil, errors.ErrUnsupported }
+func (d *Dialer) dialOne(context.Context, string, string) (net.Conn, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (ns *NS) nsid(context.Context, *NS) (int, error)            { return 0, errors.ErrUnsupported }
+func (ns *NS) assignNSID(context.Context, *NS, int) (int, error) { return 0, errors.ErrUnsupported }

@@ -13,10 +13,10 @@ import (
 // To pin under [RunDir] makes a name that `ip netns` sees, with the care that [Create] takes.
 func (ns *NS) Pin(path string) error {
 	if err := checkPinPath(path); err != nil {
-		return opError("pin", path, err)
+		return opError(opPin, path, err)
 	}
 	if err := ns.pin(filepath.Clean(path)); err != nil {
-		return opError("pin", path, err)
+		return opError(opPin, path, err)
 	}
 	return nil
 }
@@ -27,10 +27,10 @@ func (ns *NS) Pin(path string) error {
 // alone.
 func Unpin(path string) error {
 	if err := checkPinPath(path); err != nil {
-		return opError("unpin", path, err)
+		return opError(opUnpin, path, err)
 	}
 	if err := unpin(filepath.Clean(path)); err != nil {
-		return opError("unpin", path, err)
+		return opError(opUnpin, path, err)
 	}
 	return nil
 }

@@ -4,7 +4,7 @@ func (ns *NS) pin(path string) error {
 	if nameOf(path) != "" {
 		return ns.publish(path)
 	}
-	return ns.bind(path)
+	return ns.bind(path, 0)
 }
 
 func unpin(path string) error {

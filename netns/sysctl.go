@@ -10,15 +10,15 @@ import "strings"
 func (ns *NS) Sysctl(key string) (string, error) {
 	path, err := sysctlPath(key)
 	if err != nil {
-		return "", opError("read sysctl", key, err)
+		return "", opError(opRead, key, err)
 	}
 	var value string
-	err = ns.do("read sysctl", func() (err error) {
+	err = ns.do(opRead, func() (err error) {
 		value, err = readSysctl(path)
 		return err
 	})
 	if err != nil {
-		return "", opError("read sysctl", key, err)
+		return "", opError(opRead, key, err)
 	}
 	return strings.TrimSuffix(value, "\n"), nil
 }
@@ -27,11 +27,11 @@ func (ns *NS) Sysctl(key string) (string, error) {
 func (ns *NS) SetSysctl(key, value string) error {
 	path, err := sysctlPath(key)
 	if err != nil {
-		return opError("write sysctl", key, err)
+		return opError(opWrite, key, err)
 	}
-	err = ns.do("write sysctl", func() error { return writeSysctl(path, value) })
+	err = ns.do(opWrite, func() error { return writeSysctl(path, value) })
 	if err != nil {
-		return opError("write sysctl", key, err)
+		return opError(opWrite, key, err)
 	}
 	return nil
 }
