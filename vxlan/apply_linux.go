@@ -1,0 +1,193 @@
+package vxlan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/internal/plan"
+	"github.com/podplumb/podplumb/internal/rtnl"
+)
+
+// maxFailures bounds how many objects may fail before the rest is not tried any more.
+const maxFailures = 16
+
+// writer carries out the changes of one plan.
+type writer struct {
+	*Client
+	index   map[string]int // of every link by name
+	changes []plan.Change[key, entry]
+	want    []entry         // all wanted entries, for devices that are made again
+	again   map[string]bool // devices that are made anew, so that everything on them is, too
+	staged  map[string]bool // of those, devices whose FDB was filled before they took over
+	old     []int           // devices that were replaced and are still to be deleted
+	replace bool            // routes and addresses may overwrite: the changes come from memory, not from a fresh reading
+}
+
+// run carries the changes out so that traffic never meets half a peer: devices, addresses, FDB and neighbours, then routes; what goes, goes in the
+// opposite order afterwards.
+func (w *writer) run(ctx context.Context) error {
+	w.again, w.staged = map[string]bool{}, map[string]bool{}
+	if err := w.devices(ctx); err != nil {
+		return err
+	}
+	var failures []error
+	step := func(k key, err error) bool {
+		if err == nil {
+			return true
+		}
+		failures = append(failures, &OpError{Op: "apply", Object: object(k), Err: err})
+		return ctx.Err() == nil && len(failures) < maxFailures
+	}
+	for _, c := range w.changes {
+		if c.Key.kind == kindDevice || c.Want == nil || w.filled(c.Want) {
+			continue
+		}
+		if !step(c.Key, w.put(ctx, c.Have, c.Want)) {
+			return errors.Join(failures...)
+		}
+	}
+	for _, e := range w.lost() {
+		if !step(e.key, w.put(ctx, nil, e)) {
+			return errors.Join(failures...)
+		}
+	}
+	for i := len(w.changes) - 1; i >= 0; i-- {
+		if c := w.changes[i]; c.Want == nil && !w.again[c.Key.dev] {
+			if !step(c.Key, missingIsFine(w.remove(ctx, c.Have))) {
+				return errors.Join(failures...)
+			}
+		}
+	}
+	for _, index := range w.old {
+		if err := missingIsFine(w.conn.DelLink(ctx, index)); err != nil {
+			failures = append(failures, &OpError{Op: "apply", Object: fmt.Sprintf("link %d", index), Err: err})
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// filled reports whether the entry was written before its device took over.
+func (w *writer) filled(e *entry) bool {
+	return w.staged[e.dev] && (e.kind == kindFDB || e.kind == kindFlood)
+}
+
+// lost lists the entries that did not have to change but stood on a device that was made again.
+func (w *writer) lost() []*entry {
+	if len(w.again) == 0 {
+		return nil
+	}
+	done := map[key]bool{}
+	for _, c := range w.changes {
+		done[c.Key] = true
+	}
+	var out []*entry
+	for i := range w.want {
+		e := &w.want[i]
+		if dev := e.dev + e.link; w.again[dev] && !done[e.key] && !w.filled(e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+func missingIsFine(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// put makes one entry, or changes the kernel's into it.
+func (w *writer) put(ctx context.Context, have, want *entry) error {
+	switch want.kind {
+	case kindAddr:
+		return w.putAddr(ctx, have, want)
+	case kindFDB, kindNeigh:
+		return w.conn.ReplaceNeigh(ctx, w.neigh(want, w.index[want.dev]))
+	case kindFlood:
+		if have != nil {
+			if err := missingIsFine(w.conn.DelNeigh(ctx, w.neigh(have, w.index[want.dev]))); err != nil {
+				return err
+			}
+		}
+		return w.conn.AppendNeigh(ctx, w.neigh(want, w.index[want.dev]))
+	}
+	index, ok := w.index[want.link]
+	if !ok {
+		return fmt.Errorf("link %s: %w", want.link, fs.ErrNotExist)
+	}
+	if have == nil && !w.replace {
+		return taken(w.conn.AddRoute(ctx, w.route(want, index)))
+	}
+	return w.conn.ReplaceRoute(ctx, w.route(want, index))
+}
+
+// taken turns "exists", where the last reading had nothing, into ErrStale: the next reading tells what it is.
+func taken(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %w", ErrStale, err)
+	}
+	return err
+}
+
+func (w *writer) putAddr(ctx context.Context, have, want *entry) error {
+	a := w.addr(want)
+	if have == nil {
+		if w.replace {
+			return w.conn.ReplaceAddr(ctx, a)
+		}
+		return taken(w.conn.AddAddr(ctx, a))
+	}
+	// IPv6 refuses an address that the link has with another prefix length, so the old one goes first.
+	if err := missingIsFine(w.conn.DelAddr(ctx, w.addr(have))); err != nil {
+		return err
+	}
+	return taken(w.conn.AddAddr(ctx, a))
+}
+
+func (w *writer) remove(ctx context.Context, have *entry) error {
+	switch have.kind {
+	case kindDevice:
+		index, ok := w.index[have.dev]
+		if !ok {
+			return nil // it was in the way of another and is gone
+		}
+		return w.conn.DelLink(ctx, index)
+	case kindAddr:
+		return w.conn.DelAddr(ctx, w.addr(have))
+	case kindRoute:
+		return w.conn.DelRoute(ctx, rtnl.Route{Dst: have.prefix, Metric: have.metric, Proto: w.cfg.Protocol, Index: w.index[have.link]})
+	}
+	return w.conn.DelNeigh(ctx, w.neigh(have, w.index[have.dev]))
+}
+
+// The three functions below put entries into the kernel's words.
+
+func (w *writer) addr(e *entry) rtnl.Addr {
+	a := rtnl.Addr{Index: w.index[e.dev], Prefix: prefixOf(e), Proto: w.cfg.Protocol}
+	if e.prefix.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD // nobody else can have it, and waiting for that costs a second
+	}
+	return a
+}
+
+func (c *Client) neigh(e *entry, index int) rtnl.Neigh {
+	n := rtnl.Neigh{Index: index, State: unix.NUD_PERMANENT}
+	switch e.kind {
+	case kindNeigh:
+		n.IP, n.MAC, n.Proto = e.prefix.Addr(), rtnl.MAC(e.mac), c.cfg.Protocol
+	case kindFDB:
+		n.Family, n.Flags, n.IP, n.MAC = unix.AF_BRIDGE, unix.NTF_SELF, e.to, rtnl.MAC(e.key.mac)
+	case kindFlood:
+		n.Family, n.Flags, n.IP = unix.AF_BRIDGE, unix.NTF_SELF, e.to
+	}
+	return n
+}
+
+func (c *Client) route(e *entry, index int) rtnl.Route {
+	return rtnl.Route{Dst: e.prefix, Gateway: e.to, Index: index, OnLink: e.onlink, Proto: c.cfg.Protocol}
+}

@@ -1,0 +1,108 @@
+package vxlan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// SetPeers adds peers to a device of the last Sync, or replaces those with the same VTEP. It reads nothing from the kernel, so its cost is that of
+// the peers given, whatever else there is; the outcome is that of a Sync with the whole State. It fails with ErrNotSynced before the first Sync.
+// When the kernel turns out to have moved on, SetPeers does a full Sync.
+func (c *Client) SetPeers(ctx context.Context, device string, peers ...Peer) (Plan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, err := c.check("set peers", device)
+	if err != nil {
+		return Plan{}, err
+	}
+	next := make(map[netip.Addr]*mirrorPeer, len(peers))
+	list := canonical(State{Devices: []Device{{Peers: peers}}}).Devices[0].Peers
+	if err := c.mirror.checkPeers(d, list); err != nil {
+		return Plan{}, &OpError{Op: "set peers", Object: deviceObject(device), Err: err}
+	}
+	for _, p := range list {
+		resolved := canonical(State{Devices: []Device{{Peers: []Peer{p}}}}).Devices[0].Peers[0]
+		d.asked.resolvePeer(&resolved, &d.lower)
+		next[p.VTEP] = &mirrorPeer{asked: p, resolved: resolved}
+	}
+	return c.change(ctx, device, d, next)
+}
+
+// DropPeers removes the peers with these VTEPs from a device of the last Sync; a VTEP that is no peer is no error. It reads nothing from the
+// kernel. It fails with ErrNotSynced before the first Sync.
+func (c *Client) DropPeers(ctx context.Context, device string, vteps ...netip.Addr) (Plan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, err := c.check("drop peers", device)
+	if err != nil {
+		return Plan{}, err
+	}
+	next := make(map[netip.Addr]*mirrorPeer, len(vteps))
+	for _, a := range vteps {
+		next[a] = nil
+	}
+	return c.change(ctx, device, d, next)
+}
+
+// change carries out what differs between some peers of the mirror and next, where nil means none.
+func (c *Client) change(ctx context.Context, device string, d *mirrorDevice, next map[netip.Addr]*mirrorPeer) (Plan, error) {
+	var have, want []entry
+	for vtep, p := range next {
+		if old, ok := d.peers[vtep]; ok {
+			have = expandPeer(have, device, &old.resolved)
+		}
+		if p != nil {
+			want = expandPeer(want, device, &p.resolved)
+		}
+	}
+	p := Plan{changes: compareEntries(have, want)}
+	for vtep, peer := range next {
+		if peer == nil {
+			delete(d.peers, vtep)
+		} else {
+			d.peers[vtep] = *peer
+		}
+	}
+	m := c.mirror
+	w := writer{Client: c, changes: p.changes, replace: true, index: m.index}
+	if err := w.run(ctx); err != nil {
+		// Objects that are gone or taken: somebody else was here.
+		c.wanted, c.mirror = m.state(), nil
+		if ctx.Err() != nil {
+			return Plan{}, err
+		}
+		return c.sync(ctx, c.wanted)
+	}
+	for _, e := range have {
+		delete(m.table, e.key)
+	}
+	for _, e := range want {
+		m.table[e.key] = e
+	}
+	return p, nil
+}
+
+// checkPeers validates the peers by themselves and against those that stay.
+func (m *mirror) checkPeers(d *mirrorDevice, peers []Peer) error {
+	alone := d.asked
+	alone.Peers = peers
+	faults := []error{State{Devices: []Device{alone}}.Validate()}
+	mine := map[key]bool{}
+	for _, p := range peers {
+		if old, ok := d.peers[p.VTEP]; ok {
+			for _, e := range expandPeer(nil, alone.Name, &old.resolved) {
+				mine[e.key] = true
+			}
+		}
+	}
+	for _, p := range peers {
+		for _, e := range expandPeer(nil, alone.Name, &p) {
+			if _, taken := m.table[e.key]; taken && !mine[e.key] {
+				faults = append(faults, fmt.Errorf("peer %s: %s belongs to another peer", p.VTEP, object(e.key)))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}

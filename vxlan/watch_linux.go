@@ -1,0 +1,141 @@
+package vxlan
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/internal/rtnl"
+)
+
+const mainTable = unix.RT_TABLE_MAIN
+
+// A repair that did not help is not tried again at every event, but after growing pauses.
+const (
+	firstPause = 10 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// Watch syncs want and then repairs whatever drifts from it as soon as the kernel tells, until ctx ends or the caller leaves the loop:
+//
+//	for plan, err := range client.Watch(ctx, want) {
+//		// log what was repaired, or why it could not be
+//	}
+//
+// It yields the outcome of the first Sync, of each repair that changed something, and of each that failed; a failed one is tried again when the
+// kernel tells of a change that may help, such as an underlay that came back. It follows netlink events and does not poll; when events are lost it
+// reads everything again. The peers that SetPeers and DropPeers change, and the State of a later Sync, count as wanted from then on. A failure of
+// the event socket itself ends the loop after it was yielded; the end of ctx ends it silently.
+func (c *Client) Watch(ctx context.Context, want State) iter.Seq2[Plan, error] {
+	return func(yield func(Plan, error) bool) {
+		if err := want.Validate(); err != nil {
+			yield(Plan{}, &OpError{Op: "watch", Object: "state", Err: err})
+			return
+		}
+		monitor, err := rtnl.Watch(c.cfg.NetNS, rtnl.LinkEvents|rtnl.AddrEvents|rtnl.RouteEvents|rtnl.NeighEvents)
+		if err != nil {
+			yield(Plan{}, &OpError{Op: "watch", Err: err})
+			return
+		}
+		defer func() { _ = monitor.Close() }()
+		p, err := c.Sync(ctx, want)
+		if ctx.Err() != nil || !yield(p, err) {
+			return
+		}
+		w := watcher{Client: c, monitor: monitor}
+		w.rest(err)
+		w.loop(ctx, yield)
+	}
+}
+
+// watcher is one Watch under way.
+type watcher struct {
+	*Client
+	monitor *rtnl.Monitor
+	pause   time.Duration // before the next repair
+	until   time.Time     // no repair before this
+}
+
+// rest decides how long the next repair has to wait after one that ended with err.
+func (w *watcher) rest(err error) {
+	switch {
+	case err == nil:
+		w.pause = 0
+	case w.pause == 0:
+		w.pause = firstPause
+	default:
+		w.pause = min(2*w.pause, lastPause)
+	}
+	w.until = time.Now().Add(w.pause)
+}
+
+func (w *watcher) loop(ctx context.Context, yield func(Plan, error) bool) {
+	for {
+		if err := w.drift(ctx); err != nil {
+			if ctx.Err() == nil {
+				yield(Plan{}, &OpError{Op: "watch", Err: err})
+			}
+			return
+		}
+		p, err := w.repair(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		w.rest(err)
+		if (err != nil || !p.Empty()) && !yield(p, err) {
+			return
+		}
+	}
+}
+
+// drift returns nil when a repair is due: an event disagrees with what should be, and no pause holds it back. The events that are already waiting
+// are taken along, so that a storm of them costs one repair.
+func (w *watcher) drift(ctx context.Context) error {
+	due := false
+	for {
+		wait, cancel := ctx, context.CancelFunc(func() {})
+		if due {
+			wait, cancel = context.WithDeadline(ctx, later(w.until, time.Now().Add(time.Millisecond)))
+		}
+		e, err := w.monitor.Next(wait)
+		cancel()
+		switch {
+		case err == nil:
+			due = w.disagrees(&e) || due
+		case errors.Is(err, rtnl.ErrOverflow):
+			due = true
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case due && wait.Err() != nil:
+			return nil
+		default:
+			return err
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (w *watcher) disagrees(e *rtnl.Event) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.drifted(e)
+}
+
+// repair syncs what is wanted by now.
+func (w *watcher) repair(ctx context.Context) (Plan, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mirror != nil {
+		w.wanted = w.mirror.state()
+	}
+	return w.sync(ctx, w.wanted)
+}
