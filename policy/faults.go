@@ -1,0 +1,115 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"strings"
+)
+
+// faults collects what is wrong, each with the path of its field.
+type faults struct{ errs []error }
+
+func (f *faults) add(path, format string, args ...any) {
+	f.errs = append(f.errs, &FieldError{Path: path, Err: fmt.Errorf(format, args...)})
+}
+
+func (f *faults) join() error { return errors.Join(f.errs...) }
+
+// The syntax of names: RFC 1123 labels and subdomains, RFC 6335 service names, and Kubernetes' own label keys and values.
+var (
+	labelValue    = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
+	labelName     = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
+	dnsLabel      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+	dnsSubdomain  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+	portName      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`)
+	domainPattern = regexp.MustCompile(`^(\*\.)?([a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$`)
+)
+
+func (f *faults) subdomain(path, s string) {
+	switch {
+	case s == "":
+		f.add(path, "is required")
+	case len(s) > 253 || !dnsSubdomain.MatchString(s):
+		f.add(path, "%q is no DNS subdomain: lower case letters, digits, '-' and '.', at most 253 characters (RFC 1123)", s)
+	}
+}
+
+func (f *faults) namespace(path, s string) {
+	switch {
+	case s == "":
+		f.add(path, "is required")
+	case !dnsLabel.MatchString(s):
+		f.add(path, "%q is no DNS label: lower case letters, digits and '-', at most 63 characters (RFC 1123)", s)
+	}
+}
+
+func (f *faults) labelKey(path, key string) {
+	prefix, name, found := strings.Cut(key, "/")
+	if !found {
+		prefix, name = "", key
+	}
+	if found && (len(prefix) > 253 || !dnsSubdomain.MatchString(prefix)) || !labelName.MatchString(name) {
+		f.add(path, "%q is no label key: a name of at most 63 letters, digits, '-', '_' and '.', after an optional DNS subdomain and '/'", key)
+	}
+}
+
+func (f *faults) labelValue(path, value string) {
+	if !labelValue.MatchString(value) {
+		f.add(path, "%q is no label value: at most 63 letters, digits, '-', '_' and '.', first and last a letter or digit", value)
+	}
+}
+
+func (f *faults) selector(path string, s *Selector) {
+	for k, v := range s.MatchLabels {
+		f.labelKey(path+".matchLabels", k)
+		f.labelValue(path+".matchLabels["+k+"]", v)
+	}
+	for i := range s.MatchExpressions {
+		r := &s.MatchExpressions[i]
+		at := fmt.Sprintf("%s.matchExpressions[%d]", path, i)
+		f.labelKey(at+".key", r.Key)
+		switch r.Operator {
+		case In, NotIn:
+			if len(r.Values) == 0 {
+				f.add(at+".values", "operator %s needs values", r.Operator)
+			}
+		case Exists, DoesNotExist:
+			if len(r.Values) > 0 {
+				f.add(at+".values", "operator %s takes no values", r.Operator)
+			}
+		default:
+			f.add(at+".operator", "%q is none of In, NotIn, Exists, DoesNotExist", string(r.Operator))
+		}
+		for j, v := range r.Values {
+			f.labelValue(fmt.Sprintf("%s.values[%d]", at, j), v)
+		}
+	}
+}
+
+// cidr reads a prefix; ok is false when it could not, which is then among the faults.
+func (f *faults) cidr(path, s string) (p netip.Prefix, ok bool) {
+	if s == "" {
+		f.add(path, "is required")
+		return p, false
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		f.add(path, "%q is no address range such as 10.9.8.0/24 or 2001:db8::/64", s)
+		return p, false
+	}
+	return p, true
+}
+
+func (f *faults) portNumber(path string, n int32) {
+	if n < 1 || n > 65535 {
+		f.add(path, "%d is no port: 1 to 65535", n)
+	}
+}
+
+func (f *faults) portName(path, s string) {
+	if !portName.MatchString(s) || strings.Contains(s, "--") || !strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyz") {
+		f.add(path, "%q is no port name: at most 15 lower case letters, digits and single '-', with a letter (RFC 6335)", s)
+	}
+}

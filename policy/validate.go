@@ -1,0 +1,149 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Validate names every fault of s at once: errors.Join of a *FieldError each, nil when there is none. What it finds in a policy is
+// what the API server or the CRD would refuse; two objects with one name are a fault too.
+func (s State) Validate() error {
+	var f faults
+	seen := map[string]bool{}
+	unique := func(path string) {
+		if seen[path] {
+			f.add(path, "is there twice: %w", ErrConflict)
+		}
+		seen[path] = true
+	}
+	for i := range s.Namespaces {
+		path := fmt.Sprintf("namespaces[%s]", s.Namespaces[i].Meta.Name)
+		unique(path)
+		f.namespace(path+".metadata.name", s.Namespaces[i].Meta.Name)
+	}
+	for i := range s.Nodes {
+		path := fmt.Sprintf("nodes[%s]", s.Nodes[i].Meta.Name)
+		unique(path)
+		f.subdomain(path+".metadata.name", s.Nodes[i].Meta.Name)
+	}
+	for i := range s.Pods {
+		path := fmt.Sprintf("pods[%s]", s.Pods[i].Meta.Key())
+		unique(path)
+		f.pod(path, &s.Pods[i])
+	}
+	for i := range s.Policies {
+		path := fmt.Sprintf("policies[%s]", s.Policies[i].Meta.Key())
+		unique(path)
+		f.networkPolicy(path, &s.Policies[i])
+	}
+	for i := range s.ClusterPolicies {
+		path := fmt.Sprintf("clusterPolicies[%s]", s.ClusterPolicies[i].Meta.Name)
+		unique(path)
+		f.clusterPolicy(path, &s.ClusterPolicies[i])
+	}
+	return f.join()
+}
+
+func (f *faults) pod(path string, p *Pod) {
+	f.namespace(path+".metadata.namespace", p.Meta.Namespace)
+	f.subdomain(path+".metadata.name", p.Meta.Name)
+	for i, ip := range p.Status.PodIPs {
+		if _, err := netip.ParseAddr(ip.IP); err != nil {
+			f.add(fmt.Sprintf("%s.status.podIPs[%d].ip", path, i), "%q is no IP address", ip.IP)
+		}
+	}
+	for _, a := range []struct{ field, ip string }{{"podIP", p.Status.PodIP}, {"hostIP", p.Status.HostIP}} {
+		if _, err := netip.ParseAddr(a.ip); err != nil && a.ip != "" {
+			f.add(path+".status."+a.field, "%q is no IP address", a.ip)
+		}
+	}
+}
+
+func (f *faults) networkPolicy(path string, p *NetworkPolicy) {
+	f.namespace(path+".metadata.namespace", p.Meta.Namespace)
+	f.subdomain(path+".metadata.name", p.Meta.Name)
+	path += ".spec"
+	f.selector(path+".podSelector", &p.Spec.PodSelector)
+	for i := range p.Spec.Ingress {
+		f.rule(fmt.Sprintf("%s.ingress[%d]", path, i), "from", p.Spec.Ingress[i].From, p.Spec.Ingress[i].Ports)
+	}
+	for i := range p.Spec.Egress {
+		f.rule(fmt.Sprintf("%s.egress[%d]", path, i), "to", p.Spec.Egress[i].To, p.Spec.Egress[i].Ports)
+	}
+	if len(p.Spec.PolicyTypes) > 2 {
+		f.add(path+".policyTypes", "has %d entries: at most Ingress and Egress", len(p.Spec.PolicyTypes))
+		return
+	}
+	for i, t := range p.Spec.PolicyTypes {
+		if t != Ingress && t != Egress {
+			f.add(fmt.Sprintf("%s.policyTypes[%d]", path, i), "%q is neither Ingress nor Egress", string(t))
+		}
+	}
+}
+
+func (f *faults) rule(path, side string, peers []Peer, ports []Port) {
+	for i := range ports {
+		f.port(fmt.Sprintf("%s.ports[%d]", path, i), &ports[i])
+	}
+	for i := range peers {
+		f.peer(fmt.Sprintf("%s.%s[%d]", path, side, i), &peers[i])
+	}
+}
+
+func (f *faults) port(path string, p *Port) {
+	if p.Protocol != nil {
+		f.protocol(path+".protocol", *p.Protocol)
+	}
+	switch {
+	case p.Port == nil:
+	case p.Port.Name != "":
+		f.portName(path+".port", p.Port.Name)
+	default:
+		f.portNumber(path+".port", p.Port.Number)
+	}
+	if p.EndPort == nil {
+		return
+	}
+	switch {
+	case p.Port == nil:
+		f.add(path+".endPort", "needs a port to begin the range")
+	case p.Port.Name != "":
+		f.add(path+".endPort", "needs a port that is a number, not %q", p.Port.Name)
+	case *p.EndPort < p.Port.Number:
+		f.add(path+".endPort", "%d is less than port %d", *p.EndPort, p.Port.Number)
+	default:
+		f.portNumber(path+".endPort", *p.EndPort)
+	}
+}
+
+func (f *faults) protocol(path string, p Protocol) {
+	if p != TCP && p != UDP && p != SCTP {
+		f.add(path, "%q is none of TCP, UDP, SCTP", string(p))
+	}
+}
+
+func (f *faults) peer(path string, p *Peer) {
+	if p.PodSelector != nil {
+		f.selector(path+".podSelector", p.PodSelector)
+	}
+	if p.NamespaceSelector != nil {
+		f.selector(path+".namespaceSelector", p.NamespaceSelector)
+	}
+	switch {
+	case p.IPBlock == nil && p.PodSelector == nil && p.NamespaceSelector == nil:
+		f.add(path, "needs a podSelector, a namespaceSelector or an ipBlock")
+	case p.IPBlock != nil && (p.PodSelector != nil || p.NamespaceSelector != nil):
+		f.add(path, "has an ipBlock beside a selector: give each a peer of its own")
+	}
+	if p.IPBlock == nil {
+		return
+	}
+	block, ok := f.cidr(path+".ipBlock.cidr", p.IPBlock.CIDR)
+	for i, s := range p.IPBlock.Except {
+		at := fmt.Sprintf("%s.ipBlock.except[%d]", path, i)
+		out, outOK := f.cidr(at, s)
+		if ok && outOK && (out.Bits() <= block.Bits() || !block.Contains(out.Addr())) {
+			f.add(at, "%s is not a part of %s smaller than it", s, p.IPBlock.CIDR)
+		}
+	}
+}
