@@ -23,6 +23,7 @@ type writer struct {
 	want    []entry         // all wanted entries, for devices that are made again
 	again   map[string]bool // devices that are made anew, so that everything on them is, too
 	staged  map[string]bool // of those, devices whose FDB was filled before they took over
+	flushed map[string]bool // devices whose MAC changes, on which the kernel drops all neighbours, the permanent ones too
 	old     []int           // devices that were replaced and are still to be deleted
 	replace bool            // routes and addresses may overwrite: the changes come from memory, not from a fresh reading
 }
@@ -30,7 +31,7 @@ type writer struct {
 // run carries the changes out so that traffic never meets half a peer: devices, addresses, FDB and neighbours, then routes; what goes, goes in the
 // opposite order afterwards.
 func (w *writer) run(ctx context.Context) error {
-	w.again, w.staged = map[string]bool{}, map[string]bool{}
+	w.again, w.staged, w.flushed = map[string]bool{}, map[string]bool{}, map[string]bool{}
 	if err := w.devices(ctx); err != nil {
 		return err
 	}
@@ -75,9 +76,9 @@ func (w *writer) filled(e *entry) bool {
 	return w.staged[e.dev] && (e.kind == kindFDB || e.kind == kindFlood)
 }
 
-// lost lists the entries that did not have to change but stood on a device that was made again.
+// lost lists the entries that did not have to change but went when their device was made again or got another MAC.
 func (w *writer) lost() []*entry {
-	if len(w.again) == 0 {
+	if len(w.again)+len(w.flushed) == 0 {
 		return nil
 	}
 	done := map[key]bool{}
@@ -87,7 +88,8 @@ func (w *writer) lost() []*entry {
 	var out []*entry
 	for i := range w.want {
 		e := &w.want[i]
-		if dev := e.dev + e.link; w.again[dev] && !done[e.key] && !w.filled(e) {
+		again := w.again[e.dev] || w.again[e.link] || e.kind == kindNeigh && w.flushed[e.dev]
+		if again && e.kind != kindDevice && !done[e.key] && !w.filled(e) {
 			out = append(out, e)
 		}
 	}

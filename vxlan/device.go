@@ -27,7 +27,7 @@ func (d *Device) changes(want *Device) []change {
 	add("vni", d.VNI, want.VNI, d.VNI != want.VNI, true)
 	add("port", d.port(), want.port(), d.port() != want.port(), true)
 	add("source", d.Source, want.Source, want.Source.IsValid() && d.Source != want.Source, d.Source.BitLen() != want.Source.BitLen())
-	add("underlay", d.Underlay, want.Underlay, d.Underlay != want.Underlay, false)
+	add("underlay", d.Underlay, want.Underlay, d.Underlay != want.Underlay, want.Underlay == "")
 	add("mtu", d.MTU, want.MTU, want.MTU != 0 && d.MTU != want.MTU, false)
 	add("mac", d.MAC, want.MAC, !want.MAC.IsZero() && d.MAC != want.MAC, false)
 	add("learning", d.Learning, want.Learning, d.Learning != want.Learning, false)

@@ -147,7 +147,12 @@ func (w *writer) up(ctx context.Context, d *Device) error {
 		if try == 3 {
 			return fmt.Errorf("someone keeps changing it: mac %s mtu %d, wanted %s and %d", l.MAC, l.MTU, d.MAC, d.MTU)
 		}
-		if err := w.conn.SetLink(ctx, index, rtnl.LinkAttrs{Up: &yes, MAC: rtnl.MAC(d.MAC), MTU: d.MTU}); err != nil {
+		fix := rtnl.LinkAttrs{Up: &yes, MTU: d.MTU}
+		if MAC(l.MAC) != d.MAC {
+			fix.MAC = rtnl.MAC(d.MAC)
+			w.flushed[d.Name] = true
+		}
+		if err := w.conn.SetLink(ctx, index, fix); err != nil {
 			return err
 		}
 	}
@@ -156,13 +161,14 @@ func (w *writer) up(ctx context.Context, d *Device) error {
 // modify changes in place what the kernel can change in place.
 func (w *writer) modify(ctx context.Context, have *entry, d *Device) error {
 	index := w.index[d.Name]
-	a := rtnl.LinkAttrs{}
+	var a, settings rtnl.LinkAttrs
 	for _, c := range have.device.changes(d) {
 		switch c.name {
 		case "mtu":
 			a.MTU = d.MTU
 		case "mac":
 			a.MAC = rtnl.MAC(d.MAC)
+			w.flushed[d.Name] = true
 		case "bridge":
 			master, err := w.master(d)
 			if err != nil {
@@ -174,8 +180,13 @@ func (w *writer) modify(ctx context.Context, have *entry, d *Device) error {
 			if err != nil {
 				return err
 			}
-			// A device that changes its underlay takes that link's MTU along.
-			a.VXLAN, a.MTU = v, d.MTU
+			// The kernel takes no MTU together with these, and lowers the MTU itself when a new underlay asks for it: up sees to that.
+			settings.VXLAN = v
+		}
+	}
+	if settings.VXLAN != nil {
+		if err := w.conn.SetLink(ctx, index, settings); err != nil {
+			return err
 		}
 	}
 	if err := w.conn.SetLink(ctx, index, a); err != nil {

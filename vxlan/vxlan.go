@@ -39,7 +39,7 @@ type Device struct {
 
 	// Underlay names the link that the device stands on (IFLA_VXLAN_LINK): MTU and Source follow it, DirectRouting looks at its subnets, and when
 	// the kernel deletes it it deletes the device too. The way of encapsulated packets is still the routing table's. Empty, the device stands on
-	// no link, and the one that holds Source, which is needed then, plays that part.
+	// no link, and the one that holds Source, which is needed then, plays that part. Another link is taken in place; none makes the device again.
 	Underlay string `json:"underlay,omitempty"`
 
 	// MTU in bytes of the packets inside. 0 means the underlay's MTU less Overhead4 or Overhead6, where the underlay is the link Underlay or the
