@@ -2,7 +2,6 @@ package veth
 
 import (
 	"cmp"
-	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -16,7 +15,7 @@ const (
 )
 
 // Canonical returns a copy in the form that Read uses: defaults filled in, slices sorted and without repeats, empty ones nil, sysctl
-// names with dots, and on routed pairs the node's routes to the pod. MAC addresses that are zero stay so: Read has the kernel's.
+// names with dots. MAC addresses that are zero stay so: Read has the kernel's.
 func (s State) Canonical() State {
 	filtering := map[string]bool{}
 	out := State{Bridges: slices.Clone(s.Bridges), Pairs: slices.Clone(s.Pairs)}
@@ -36,7 +35,7 @@ func (s State) Canonical() State {
 
 func (b *Bridge) canonical() {
 	b.MTU = cmp.Or(b.MTU, defaultMTU)
-	b.Ageing = cmp.Or(b.Ageing, defaultAgeing)
+	b.Ageing = max(cmp.Or(b.Ageing, defaultAgeing), -1)
 	b.Addresses = canonicalPrefixes(b.Addresses)
 	b.Routes = canonicalRoutes(b.Routes)
 	b.Sysctls = canonicalSysctls(b.Sysctls)
@@ -49,24 +48,11 @@ func (p *Pair) canonical(filtering map[string]bool) {
 	pod.MTU = cmp.Or(pod.MTU, h.MTU)
 	h.Addresses = canonicalPrefixes(h.Addresses)
 	pod.Addresses = canonicalPrefixes(pod.Addresses)
-	routes := slices.Clone(h.Routes)
-	if h.Bridge == "" && !h.Down {
-		for _, a := range pod.Addresses {
-			r := hostRoute(a.Addr())
-			if r.To.Addr().IsLinkLocalUnicast() && a.Addr().Is6() {
-				continue
-			}
-			if !slices.ContainsFunc(routes, func(x Route) bool { return x.key() == r.key() }) {
-				routes = append(routes, r)
-			}
-		}
-	}
-	h.Routes = canonicalRoutes(routes)
+	h.Routes = canonicalRoutes(h.Routes)
 	pod.Routes = canonicalRoutes(pod.Routes)
 	h.Sysctls = canonicalSysctls(h.Sysctls)
 	pod.Sysctls = canonicalSysctls(pod.Sysctls)
-	slices.SortFunc(sortedClone(&h.Proxy), netip.Addr.Compare)
-	h.Proxy = orNil(slices.Compact(h.Proxy))
+	h.Proxy, h.Unrouted = canonicalAddrs(h.Proxy), canonicalAddrs(h.Unrouted)
 	h.Port.VLANs = h.Port.VLANs.canonical(filtering[h.Bridge])
 }
 
@@ -83,13 +69,13 @@ func (v VLANs) canonical(fill bool) VLANs {
 		joined = append(joined, r)
 	}
 	v.Trunks = joined
-	if fill && v.Access == 0 && len(joined) == 0 {
+	if fill && v.isZero() {
 		v.Access = defaultVLAN
 	}
 	return v
 }
 
-func (v VLANs) isZero() bool { return v.Access == 0 && len(v.Trunks) == 0 }
+func (v VLANs) isZero() bool { return !v.None && v.Access == 0 && len(v.Trunks) == 0 }
 
 func comparePrefix(a, b netip.Prefix) int {
 	return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
@@ -100,8 +86,15 @@ func compareRouteKey(a, b routeKey) int {
 }
 
 func canonicalPrefixes(in []netip.Prefix) []netip.Prefix {
-	slices.SortFunc(sortedClone(&in), comparePrefix)
-	return orNil(slices.Compact(in))
+	out := slices.Clone(in)
+	slices.SortFunc(out, comparePrefix)
+	return orNil(slices.Compact(out))
+}
+
+func canonicalAddrs(in []netip.Addr) []netip.Addr {
+	out := slices.Clone(in)
+	slices.SortFunc(out, netip.Addr.Compare)
+	return orNil(slices.Compact(out))
 }
 
 func canonicalRoutes(in []Route) []Route {
@@ -134,18 +127,9 @@ func sysctlName(name string) string { return strings.ReplaceAll(name, "/", ".") 
 // sysctlValue is the form that the kernel prints: fields apart by one tab.
 func sysctlValue(v string) string { return strings.Join(strings.Fields(v), "\t") }
 
-// sortedClone replaces *s by a copy, so that sorting does not touch the caller's slice, and returns it.
-func sortedClone[T any](s *[]T) []T {
-	*s = slices.Clone(*s)
-	return *s
-}
-
 func orNil[T any](s []T) []T {
 	if len(s) == 0 {
 		return nil
 	}
 	return s
 }
-
-// clone copies what a later change of s could reach.
-func cloneSysctls(m map[string]string) map[string]string { return maps.Clone(m) }

@@ -179,3 +179,30 @@ func (c *linkChange) lines(object string, settings bool) []plan.Line {
 }
 
 func routeDetail(r *Route) string { return cmp.Or(strings.TrimSpace(r.detail()), "on link") }
+
+// from is a setting's present value.
+func (c *linkChange) from(name string) string {
+	for _, s := range c.settings {
+		if s.name == name {
+			return s.have
+		}
+	}
+	return ""
+}
+
+// inverse changes back.
+func (c *linkChange) inverse() linkChange {
+	out := linkChange{sysctls: swap(c.sysctls), addrs: swap(c.addrs), routes: swap(c.routes), proxies: swap(c.proxies)}
+	for _, s := range c.settings {
+		out.settings = append(out.settings, settingChange{name: s.name, have: s.want, want: s.have})
+	}
+	return out
+}
+
+func swap[K comparable, T any](changes []plan.Change[K, T]) []plan.Change[K, T] {
+	var out []plan.Change[K, T]
+	for _, c := range changes {
+		out = append(out, plan.Change[K, T]{Key: c.Key, Have: c.Want, Want: c.Have})
+	}
+	return out
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/podplumb/podplumb/internal/plan"
@@ -50,9 +51,9 @@ func diffBridge(have, want *Bridge) linkChange {
 // diffPair compares both ends; have nil means that the pair is made.
 func diffPair(have, want *Pair) (host, pod linkChange) {
 	if have == nil {
-		return diffLink(nil, hostSettings(want), ipParts{}, hostIP(&want.Host)), diffLink(nil, podSettings(&want.Pod), ipParts{}, podIP(&want.Pod))
+		return diffLink(nil, hostSettings(want), ipParts{}, hostIP(want)), diffLink(nil, podSettings(&want.Pod), ipParts{}, podIP(&want.Pod))
 	}
-	return diffLink(hostSettings(have), hostSettings(want), hostIP(&have.Host), hostIP(&want.Host)),
+	return diffLink(hostSettings(have), hostSettings(want), hostIP(have), hostIP(want)),
 		diffLink(podSettings(&have.Pod), podSettings(&want.Pod), podIP(&have.Pod), podIP(&want.Pod))
 }
 
@@ -86,7 +87,7 @@ func bridgeSettings(b *Bridge) []setting {
 		{setPromisc, onOff(b.Promiscuous)},
 		{setSnooping, onOff(b.MulticastSnooping)},
 		{setGroupFwd, fmt.Sprintf("%#x", b.GroupForwardMask)},
-		{setAgeing, b.Ageing.String()},
+		{setAgeing, ageingText(b.Ageing)},
 		{setIPTables, onOff(b.CallIPTables)},
 		{setFiltering, onOff(b.VLANFiltering)},
 		{setVLANs, b.VLANs.text()},
@@ -118,8 +119,26 @@ func hostSettings(p *Pair) []setting {
 	return s
 }
 
-func hostIP(h *Host) ipParts {
-	return ipParts{sysctls: sysctlList(h.Sysctls), addrs: h.Addresses, routes: h.Routes, proxies: h.Proxy}
+func hostIP(p *Pair) ipParts {
+	h := &p.Host
+	return ipParts{sysctls: sysctlList(h.Sysctls), addrs: h.Addresses, routes: append(p.podRoutes(), h.Routes...), proxies: h.Proxy}
+}
+
+// podRoutes are the node's routes to the addresses of a routed pod that its Host implies and does not list.
+func (p *Pair) podRoutes() []Route {
+	h := &p.Host
+	if h.Bridge != "" || h.Down {
+		return nil
+	}
+	var out []Route
+	for _, a := range p.Pod.Addresses {
+		r := hostRoute(a.Addr())
+		listed := slices.ContainsFunc(h.Routes, func(x Route) bool { return x.key() == r.key() })
+		if !listed && !a.Addr().IsLinkLocalUnicast() && !slices.Contains(h.Unrouted, a.Addr()) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 func podSettings(p *Pod) []setting {
@@ -147,12 +166,21 @@ func (v VLANs) text() string {
 	switch {
 	case v.isZero():
 		return ""
+	case v.None:
+		return "none"
 	case len(v.Trunks) == 0:
 		return fmt.Sprintf("access %d", v.Access)
 	case v.Access == 0:
 		return "trunks " + join(v.Trunks)
 	}
 	return fmt.Sprintf("access %d trunks %s", v.Access, join(v.Trunks))
+}
+
+func ageingText(d time.Duration) string {
+	if d < 0 {
+		return "none"
+	}
+	return d.String()
 }
 
 func macText(m MAC) string {

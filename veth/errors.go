@@ -136,3 +136,21 @@ func orNone(s string) string {
 	}
 	return s
 }
+
+// RouteError says that another link has a route to the same destination with the same metric. It is fs.ErrExist to errors.Is.
+type RouteError struct {
+	Route Route
+	NetNS string // path of the pod's namespace; empty: the node's
+}
+
+// Error names the route and the way out.
+func (e *RouteError) Error() string {
+	where := "the node"
+	if e.NetNS != "" {
+		where = e.NetNS
+	}
+	return fmt.Sprintf("%s has another route to %s of the same metric (give this one a metric of its own)", where, e.Route.To)
+}
+
+// Is reports whether target is fs.ErrExist.
+func (e *RouteError) Is(target error) bool { return target == fs.ErrExist }

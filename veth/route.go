@@ -137,5 +137,7 @@ func (r Route) autoScope() Scope {
 
 // hostRoute is the node's route to one address of a routed pod.
 func hostRoute(a netip.Addr) Route {
-	return Route{To: netip.PrefixFrom(a, a.BitLen())}
+	r := Route{To: netip.PrefixFrom(a, a.BitLen())}
+	r.Metric, r.Scope = r.metric(), r.autoScope()
+	return r
 }

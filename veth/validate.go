@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -18,6 +19,8 @@ const (
 	minMTU   = 68
 	minMTU6  = 1280
 	maxVLAN  = 4094
+	// maxAgeing is far below where the kernel's clock arithmetic overflows.
+	maxAgeing = 30 * 24 * time.Hour
 )
 
 // Validate reports every fault of the state at once, each as a *FieldError in a joined error.
@@ -113,8 +116,8 @@ func (c *check) bridge(at string, b *Bridge) {
 	c.addrs(at+".addresses", b.Name, b.Addresses)
 	c.routes(at, b.Routes, b.Addresses, b.Down, false)
 	c.sysctls(at+".sysctls", b.Sysctls, true)
-	if b.Ageing < 0 || b.Ageing%ageingUnit != 0 {
-		c.fault(at+".ageing", "%s is not a positive multiple of %s", b.Ageing, ageingUnit)
+	if b.Ageing > 0 && (b.Ageing%ageingUnit != 0 || b.Ageing > maxAgeing) {
+		c.fault(at+".ageing", "%s is not a multiple of %s up to %s", b.Ageing, ageingUnit, maxAgeing)
 	}
 	if b.GroupForwardMask&0x7 != 0 {
 		c.fault(at+".groupForwardMask", "%#x has bits 0 to 2 (STP, pause, LACP), which the kernel does not forward", b.GroupForwardMask)
@@ -168,6 +171,11 @@ func (c *check) routed(at string, p *Pair) {
 		}
 	}
 	c.routes(at+".host", h.Routes, slices.Concat(h.Addresses, hostPrefixes(p.Pod.Addresses)), h.Down, false)
+	for i, a := range h.Unrouted {
+		if !slices.ContainsFunc(p.Pod.Addresses, func(b netip.Prefix) bool { return a == b.Addr() }) {
+			c.fault(fmt.Sprintf("%s.host.unrouted[%d]", at, i), "%s is not an address of the pod", a)
+		}
+	}
 	seen := map[netip.Addr]bool{}
 	for i, a := range h.Proxy {
 		here := fmt.Sprintf("%s.host.proxy[%d]", at, i)
@@ -195,6 +203,9 @@ func (c *check) port(at string, h *Host) {
 	}
 	if len(h.Routes) > 0 {
 		c.fault(at+".routes", "a bridge port has none: put them on the bridge")
+	}
+	if len(h.Unrouted) > 0 {
+		c.fault(at+".unrouted", "a bridge port has no routes to its pod")
 	}
 	if h.ProxyARP || len(h.Proxy) > 0 {
 		c.fault(at+".proxy", "a bridge port answers for nobody: leave bridge empty")
@@ -265,6 +276,9 @@ func hostPrefixes(addresses []netip.Prefix) []netip.Prefix {
 }
 
 func (c *check) vlans(at string, v VLANs) {
+	if v.None && (v.Access != 0 || len(v.Trunks) > 0) {
+		c.fault(at+".none", "excludes access and trunks")
+	}
 	if v.Access > maxVLAN {
 		c.fault(at+".access", "%d is outside 1 to %d", v.Access, maxVLAN)
 	}

@@ -30,7 +30,7 @@ type Bridge struct {
 	Promiscuous       bool          // IFF_PROMISC: the bridge hears every frame
 	MulticastSnooping bool          // IGMP and MLD snooping; zero: off, multicast reaches every port and so neighbour discovery never depends on a querier
 	GroupForwardMask  uint16        // bit n forwards frames to 01:80:c2:00:00:0n (IEEE 802.1D reserved); bits 0 to 2 are refused by the kernel; zero: none
-	Ageing            time.Duration // how long a silent MAC address stays learned, in steps of 10 ms; zero: 300 s
+	Ageing            time.Duration // how long a silent MAC address stays learned, in steps of 10 ms; zero: 300 s; negative: not at all, every frame goes to every port
 	CallIPTables      bool          // bridged IPv4 and IPv6 packets pass the netfilter hooks of ip and ip6 (needs br_netfilter); zero: no more than net.bridge.bridge-nf-call-* say
 
 	// VLANFiltering turns on IEEE 802.1Q filtering. VLANs is then the membership of the bridge's own interface, whose Access zero
@@ -62,7 +62,9 @@ type Host struct {
 	// The gateway idiom: Addresses 169.254.1.1/32 and fe80::1/64 here on every pair, and in the pod a default route via each with
 	// OnLink. Or no addresses, and Proxy (or ProxyARP) answers for the gateway instead.
 	Addresses []netip.Prefix
-	Routes    []Route // more node routes through the pair
+	Routes    []Route // more node routes through the pair, or with other properties in the place of one to a pod's address
+	// Unrouted are addresses of the pod that the node has no route to; zero: it has a route to each that is not link-local.
+	Unrouted []netip.Addr
 	// ProxyARP answers ARP for every address that the node routes elsewhere (RFC 1027, net.ipv4.conf.IFNAME.proxy_arp), without delay.
 	ProxyARP bool
 	// Proxy are addresses that the end answers ARP or neighbour discovery for (ip neigh add proxy). IPv4 needs a node route to the
@@ -99,6 +101,7 @@ type Port struct {
 // VLANs is the VLAN membership of a port on a bridge that filters. The zero value means VLAN 1 untagged if the bridge is part of the
 // same state, and "as it is" if it is not.
 type VLANs struct {
+	None   bool        // member of no VLAN: nothing passes
 	Access uint16      // 1 to 4094: untagged frames belong to it (PVID), and it leaves untagged; zero with trunks: untagged frames are dropped
 	Trunks []VLANRange // tagged in and out
 }

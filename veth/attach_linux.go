@@ -1,0 +1,113 @@
+package veth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/podplumb/podplumb/internal/rtnl"
+)
+
+// attach makes a pair. Both ends stay down until nothing is missing that must be there before: sysctls, so that no address is ever
+// tentative, and VLANs, so that no frame gets where it should not. o is the observation of a plan, which knows that the names were
+// free; without it the error says who has them.
+func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal) error {
+	pl, err := openPod(p.Pod.NetNS)
+	if err != nil {
+		return err
+	}
+	defer pl.close()
+	a := rtnl.LinkAttrs{
+		Name: p.Host.Name, MTU: p.Host.MTU, MAC: rtnl.MAC(p.Host.MAC),
+		Veth: &rtnl.LinkAttrs{Name: p.Pod.Name, MTU: p.Pod.MTU, MAC: rtnl.MAC(p.Pod.MAC), NetNS: pl.ns.Fd()},
+	}
+	if p.Group != 0 {
+		a.Group = &p.Group
+	}
+	var bridge rtnl.Link
+	if p.Host.Bridge != "" {
+		if bridge, err = k.bridge(ctx, p.Host.Bridge); err != nil {
+			return err
+		}
+		a.Master = &bridge.Index
+	}
+	if err := k.node.conn.AddLink(ctx, "veth", a); err != nil {
+		if errors.Is(err, fs.ErrExist) && o == nil {
+			return k.whoHas(ctx, pl, p, err)
+		}
+		return fmt.Errorf("make pair: %w", err)
+	}
+	j.made(func(ctx context.Context) error { return k.unmakePair(ctx, p.Host.Name) })
+	l, err := k.node.conn.LinkByName(ctx, p.Host.Name)
+	if err != nil {
+		return err
+	}
+	hostChange, podChange := diffPair(nil, p)
+	host, pod := target{&k.node, l.Index, p.Host.Name}, target{pl, l.Peer, p.Pod.Name}
+	if err := k.bringUp(ctx, host, pod, p, &bridge, &hostChange, &podChange); err != nil {
+		return err
+	}
+	if err := pod.setIP(ctx, &podChange, p.Pod.DAD, j); err != nil {
+		return err
+	}
+	if err := host.setIP(ctx, &hostChange, p.Host.DAD, j); err != nil {
+		return err
+	}
+	if p.Host.Down || p.Pod.Down {
+		return nil
+	}
+	if err := k.waitUp(ctx, p.Host.Name); err != nil {
+		return err
+	}
+	if bridge.Index != 0 && bridge.Up() && bridge.OperState != operUp {
+		return k.waitUp(ctx, bridge.Name) // its first port
+	}
+	return nil
+}
+
+// bringUp sets what must be right before a frame can pass, marks the ends as the client's, and brings them up.
+func (k *kernel) bringUp(ctx context.Context, host, pod target, p *Pair, bridge *rtnl.Link, hostChange, podChange *linkChange) error {
+	if err := host.setSysctls(hostChange); err != nil {
+		return err
+	}
+	if err := pod.setSysctls(podChange); err != nil {
+		return err
+	}
+	a := rtnl.LinkAttrs{Alias: ptr(p.hostTag(k.tag).String()), Up: ptr(!p.Host.Down)}
+	if port := &p.Host.Port; port.Hairpin || port.Isolated {
+		a.Port = &rtnl.PortAttrs{Hairpin: &port.Hairpin, Isolated: &port.Isolated}
+	}
+	if filters(bridge) && !p.Host.Port.VLANs.isZero() {
+		if err := k.setVLANs(ctx, host, false, p.Host.Port.VLANs); err != nil {
+			return err
+		}
+	}
+	if err := k.node.conn.SetLink(ctx, host.index, a); err != nil {
+		return err
+	}
+	return pod.conn.SetLink(ctx, pod.index, rtnl.LinkAttrs{Alias: ptr(p.podTag(k.tag).String()), Up: ptr(!p.Pod.Down)})
+}
+
+// whoHas tells which of a pair's two names is taken, and by whom.
+func (k *kernel) whoHas(ctx context.Context, pl *place, p *Pair, err error) error {
+	if l, lerr := k.node.conn.LinkByName(ctx, p.Host.Name); lerr == nil {
+		return foreign(&l, "")
+	}
+	if l, lerr := pl.conn.LinkByName(ctx, p.Pod.Name); lerr == nil {
+		return foreign(&l, pl.path)
+	}
+	return err
+}
+
+// unmakePair removes a pair that this call made.
+func (k *kernel) unmakePair(ctx context.Context, name string) error {
+	l, err := k.node.conn.LinkByName(ctx, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return k.remove(ctx, []int{l.Index})
+}

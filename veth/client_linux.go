@@ -1,0 +1,139 @@
+package veth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/podplumb/podplumb/internal/rtnl"
+	"github.com/podplumb/podplumb/netns"
+)
+
+// kernel is the Linux side of a client.
+type kernel struct {
+	config Config
+	owner  string // tag of bridges
+	tag    string // tag of pairs
+	node   place
+}
+
+// place is a namespace with a connection into it.
+type place struct {
+	ns   *netns.NS
+	conn *rtnl.Conn
+	path string // of a pod's namespace; empty: the node's
+}
+
+func openKernel(c Config, tag string) (*kernel, error) {
+	var ns *netns.NS
+	var err error
+	if c.NetNS == nil {
+		ns, err = netns.Current()
+	} else {
+		// A handle of our own: the caller may close its own.
+		ns, err = netns.Open(fmt.Sprintf("/proc/self/fd/%d", c.NetNS.Fd()))
+	}
+	if err != nil {
+		return nil, err
+	}
+	conn, err := rtnl.Open(ns)
+	if err != nil {
+		_ = ns.Close()
+		return nil, err
+	}
+	return &kernel{config: c, owner: c.Owner, tag: tag, node: place{ns: ns, conn: conn}}, nil
+}
+
+func (k *kernel) close() error { return k.node.close() }
+
+func (p *place) close() error { return errors.Join(p.conn.Close(), p.ns.Close()) }
+
+// openPod enters the namespace at path.
+func openPod(path string) (*place, error) {
+	ns, err := netns.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNamespace):
+		return nil, &PodGoneError{NetNS: path, Err: err}
+	case err != nil:
+		return nil, err
+	}
+	conn, err := rtnl.Open(ns)
+	if err != nil {
+		_ = ns.Close()
+		return nil, err
+	}
+	return &place{ns: ns, conn: conn, path: path}, nil
+}
+
+// ownsPair reports whether the link is the node's end of one of this client's pairs.
+func (k *kernel) ownsPair(l *rtnl.Link) bool {
+	t := parseTag(l.Alias)
+	return l.Kind == "veth" && t.owner == k.tag && t.netns != ""
+}
+
+func (k *kernel) ownsBridge(l *rtnl.Link) bool {
+	return l.Kind == "bridge" && parseTag(l.Alias).owner == k.owner
+}
+
+// foreign names the holder of a wanted name.
+func foreign(l *rtnl.Link, path string) error {
+	return &ForeignError{Name: l.Name, NetNS: path, Kind: l.Kind, Alias: l.Alias}
+}
+
+// bridgeIndex finds the bridge that a pair is to be a port of.
+func (k *kernel) bridge(ctx context.Context, name string) (rtnl.Link, error) {
+	l, err := k.node.conn.LinkByName(ctx, name)
+	if err == nil && l.Kind != "bridge" {
+		err = foreign(&l, "")
+	}
+	if err != nil {
+		return l, &OpError{Op: "find", Object: "bridge " + name, Err: err}
+	}
+	return l, nil
+}
+
+func (k *kernel) attachments(ctx context.Context, owner string) ([]string, error) {
+	links, err := k.node.conn.Links(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for i := range links {
+		t := parseTag(links[i].Alias)
+		if a, ok := strings.CutPrefix(t.owner, owner+"/"); ok && t.netns != "" && links[i].Kind == "veth" {
+			out = append(out, a)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// waitUp waits until both ends of a pair carry packets: the kernel turns a carrier on in the background, and until then packets are
+// dropped. Newer kernels do it when they are asked, so there is rarely anything to wait for.
+func (k *kernel) waitUp(ctx context.Context, name string) error {
+	up := func(l *rtnl.Link) bool {
+		const forwarding = 3
+		return l.OperState == operUp && (l.Port == nil || l.Port.State == nil || *l.Port.State == forwarding)
+	}
+	l, err := k.node.conn.LinkByName(ctx, name)
+	if err != nil || up(&l) {
+		return err
+	}
+	m, err := rtnl.Watch(k.node.ns, rtnl.LinkEvents)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	ctx, cancel := context.WithTimeout(ctx, rtnl.DefaultTimeout)
+	defer cancel()
+	_, err = k.node.conn.WaitLink(ctx, m, name, up)
+	return err
+}
+
+// operUp is IF_OPER_UP (RFC 2863, include/uapi/linux/if.h).
+const operUp = 6
+
+func ptr[T any](v T) *T { return &v }

@@ -1,0 +1,403 @@
+package veth
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/internal/rtnl"
+)
+
+// observation is what the kernel holds of a client's links, and of what a wanted state touches.
+type observation struct {
+	state        State // canonical
+	obstacles    []error
+	foreignPorts map[string][]string // by bridge: ports that are not this client's pairs
+	links        map[string]*rtnl.Link
+	names        map[int]string
+	vlans        map[int][]rtnl.VLAN
+}
+
+func (o *observation) close() {}
+
+// observe reads the client's links. Objects that want names are told too when they are not marked as the client's, as is a route that
+// took the place of a wanted one. planning leaves out what a plan would not touch and collects what is in want's way.
+func (k *kernel) observe(ctx context.Context, want State, planning bool) (*observation, error) {
+	links, err := k.node.conn.Links(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o := &observation{foreignPorts: map[string][]string{}, links: map[string]*rtnl.Link{}, names: map[int]string{}}
+	for i := range links {
+		o.links[links[i].Name], o.names[links[i].Index] = &links[i], links[i].Name
+	}
+	var bridges, pairs []*rtnl.Link
+	used := map[int]bool{}
+	for i := range links {
+		if l := &links[i]; k.ownsPair(l) {
+			pairs = append(pairs, l)
+			used[l.Master] = true
+		}
+	}
+	for i := range links {
+		l := &links[i]
+		if !k.ownsBridge(l) {
+			continue
+		}
+		wanted := slices.ContainsFunc(want.Bridges, func(b Bridge) bool { return b.Name == l.Name })
+		if k.config.Attachment == "" || wanted || !planning && used[l.Index] {
+			bridges = append(bridges, l)
+		}
+	}
+	o.findForeignPorts(k, links)
+	if err := o.readVLANs(ctx, k, links); err != nil {
+		return nil, err
+	}
+	if err := o.readNode(ctx, k, want, bridges, pairs); err != nil {
+		return nil, err
+	}
+	if err := o.readPods(ctx, k, want, pairs); err != nil {
+		return nil, err
+	}
+	for i := range o.state.Pairs {
+		o.state.Pairs[i].sortPodRoutes()
+	}
+	o.state = o.state.Canonical()
+	if planning {
+		if err := o.findObstacles(ctx, k, want); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+func (o *observation) findForeignPorts(k *kernel, links []rtnl.Link) {
+	for i := range links {
+		if l := &links[i]; l.Port != nil && !k.ownsPair(l) {
+			if name := o.names[l.Master]; name != "" {
+				o.foreignPorts[name] = append(o.foreignPorts[name], l.Name)
+			}
+		}
+	}
+}
+
+// readVLANs reads all VLANs, if there is a bridge that has any.
+func (o *observation) readVLANs(ctx context.Context, k *kernel, links []rtnl.Link) (err error) {
+	if slices.ContainsFunc(links, func(l rtnl.Link) bool { return filters(&l) }) {
+		o.vlans, err = k.node.conn.VLANs(ctx)
+	}
+	return err
+}
+
+func filters(l *rtnl.Link) bool {
+	return l.Bridge != nil && l.Bridge.VLANFiltering != nil && *l.Bridge.VLANFiltering
+}
+
+// readNode fills in bridges and the node's ends.
+func (o *observation) readNode(ctx context.Context, k *kernel, want State, bridges, pairs []*rtnl.Link) error {
+	var indexes []int
+	routed := false
+	for _, l := range bridges {
+		indexes = append(indexes, l.Index)
+	}
+	for _, l := range pairs {
+		if l.Master == 0 {
+			indexes, routed = append(indexes, l.Index), true
+		}
+	}
+	ip, err := k.node.readIP(ctx, indexes, routed)
+	if err != nil {
+		return err
+	}
+	return k.node.ns.Do(func() error {
+		for _, l := range bridges {
+			i := slices.IndexFunc(want.Bridges, func(b Bridge) bool { return b.Name == l.Name })
+			var w Bridge
+			if i >= 0 {
+				w = want.Bridges[i]
+			}
+			b, err := o.bridge(l, ip, &w)
+			if err != nil {
+				return opError("read", "bridge "+l.Name, err)
+			}
+			o.state.Bridges = append(o.state.Bridges, b)
+		}
+		for _, l := range pairs {
+			p, err := o.host(l, ip, wantedPair(want, l.Name))
+			if err != nil {
+				return opError("read", "pair "+l.Name, err)
+			}
+			o.state.Pairs = append(o.state.Pairs, p)
+		}
+		return nil
+	})
+}
+
+func wantedPair(want State, name string) *Pair {
+	for i := range want.Pairs {
+		if want.Pairs[i].Host.Name == name {
+			return &want.Pairs[i]
+		}
+	}
+	return &Pair{}
+}
+
+func (o *observation) bridge(l *rtnl.Link, ip *ipTables, want *Bridge) (Bridge, error) {
+	a := l.Bridge
+	b := Bridge{
+		Name: l.Name, MAC: MAC(l.MAC), MTU: l.MTU, Down: !l.Up(),
+		Promiscuous:       l.Flags&unix.IFF_PROMISC != 0,
+		MulticastSnooping: value(a.McastSnooping),
+		GroupForwardMask:  value(a.GroupFwdMask),
+		Ageing:            cmp.Or(time.Duration(value(a.AgeingTime))*ageingUnit, -1),
+		CallIPTables:      value(a.NFCallIPTables) && value(a.NFCallIP6Tables),
+		VLANFiltering:     value(a.VLANFiltering),
+		Addresses:         ip.addresses(l.Index, want.Addresses, true),
+		Routes:            ip.routesOf(l.Index, want.Routes),
+	}
+	if b.VLANFiltering {
+		b.VLANs = membership(o.vlans[l.Index], want.VLANs)
+	}
+	var err error
+	b.Sysctls, b.DAD, err = readSysctls(l.Name, parseTag(l.Alias).sysctls, want.Sysctls)
+	return b, err
+}
+
+// host reads the node's end. Its pod has only the path of the namespace yet.
+func (o *observation) host(l *rtnl.Link, ip *ipTables, want *Pair) (Pair, error) {
+	t := parseTag(l.Alias)
+	p := Pair{Group: l.Group, Pod: Pod{NetNS: t.netns}}
+	h := &p.Host
+	*h = Host{Name: l.Name, MAC: MAC(l.MAC), MTU: l.MTU, Down: !l.Up()}
+	var err error
+	if h.Sysctls, h.DAD, err = readSysctls(l.Name, t.sysctls, want.Host.Sysctls); err != nil {
+		return p, err
+	}
+	if l.Master != 0 {
+		h.Bridge = o.names[l.Master]
+		if l.Port != nil {
+			h.Port.Hairpin, h.Port.Isolated = value(l.Port.Hairpin), value(l.Port.Isolated)
+		}
+		if b := o.links[h.Bridge]; b != nil && filters(b) {
+			h.Port.VLANs = membership(o.vlans[l.Index], want.Host.Port.VLANs)
+		}
+		return p, nil
+	}
+	h.Addresses = ip.addresses(l.Index, want.Host.Addresses, false)
+	h.Routes = ip.routesOf(l.Index, slices.Concat(want.Host.Routes, want.podRoutes()))
+	return p, h.readProxies(ip.proxies[l.Index])
+}
+
+// readProxies tells only what works: an entry that the end's sysctls keep from being answered, or answered at once, counts as missing.
+func (h *Host) readProxies(entries []netip.Addr) error {
+	s := linkSysctls{h.Name}
+	arp, err := s.isOn(sysctlProxyARP)
+	if err != nil {
+		return err
+	}
+	slow4, err := s.isOn(sysctlProxyDelay)
+	if err != nil {
+		return err
+	}
+	h.ProxyARP = arp && !slow4
+	ndp, err := s.isOn(sysctlProxyNDP)
+	if optional(err) != nil {
+		return err
+	}
+	slow6, err := s.isOn(sysctlNDPDelay)
+	if optional(err) != nil {
+		return err
+	}
+	for _, a := range entries {
+		if a.Is4() && !slow4 || a.Is6() && ndp && !slow6 {
+			h.Proxy = append(h.Proxy, a)
+		}
+	}
+	return nil
+}
+
+// readSysctls reads the sysctls that the alias names and those that are wanted, and DAD.
+func readSysctls(link string, named []string, want map[string]string) (out map[string]string, dad bool, err error) {
+	s := linkSysctls{link}
+	dad, err = s.isOn(sysctlDAD)
+	if optional(err) != nil {
+		return nil, false, err
+	}
+	for _, name := range slices.Concat(named, sysctlNames(want)) {
+		v, err := s.read(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		if out == nil {
+			out = map[string]string{}
+		}
+		out[name] = v
+	}
+	return out, dad, nil
+}
+
+// readPods fills in the pods' ends, several at a time.
+func (o *observation) readPods(ctx context.Context, k *kernel, want State, pairs []*rtnl.Link) error {
+	const workers = 8
+	var wg sync.WaitGroup
+	errs := make([]error, len(pairs))
+	turn := make(chan struct{}, workers)
+	for i, l := range pairs {
+		wg.Add(1)
+		turn <- struct{}{}
+		go func() {
+			defer func() { <-turn; wg.Done() }()
+			pod := &o.state.Pairs[i].Pod
+			if err := k.readPod(ctx, l, pod, &wantedPair(want, l.Name).Pod); err != nil {
+				errs[i] = opError("read", "pair "+l.Name+" pod", err)
+			}
+		}()
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// readPod reads the pod's end of the pair. It leaves the name empty when the end is not where the pair's alias says.
+func (k *kernel) readPod(ctx context.Context, host *rtnl.Link, pod, want *Pod) error {
+	pl, err := openPod(pod.NetNS)
+	if gone := (*PodGoneError)(nil); errors.As(err, &gone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer pl.close()
+	l, err := k.peer(ctx, pl, host)
+	if err != nil || l == nil {
+		return err
+	}
+	*pod = Pod{NetNS: pod.NetNS, Name: l.Name, MAC: MAC(l.MAC), MTU: l.MTU, Down: !l.Up()}
+	ip, err := pl.readIP(ctx, []int{l.Index}, false)
+	if err != nil {
+		return err
+	}
+	pod.Addresses = ip.addresses(l.Index, want.Addresses, false)
+	pod.Routes = ip.routesOf(l.Index, want.Routes)
+	return pl.ns.Do(func() (err error) {
+		pod.Sysctls, pod.DAD, err = readSysctls(l.Name, parseTag(l.Alias).sysctls, want.Sysctls)
+		return err
+	})
+}
+
+// peer finds the other end of the pair in pl, or nil if pl is not where it is.
+func (k *kernel) peer(ctx context.Context, pl *place, host *rtnl.Link) (*rtnl.Link, error) {
+	if host.PeerNSID < 0 {
+		if !pl.ns.Equal(k.node.ns) {
+			return nil, nil
+		}
+	} else if id, err := k.node.conn.NSID(ctx, pl.ns.Fd()); err != nil || id != host.PeerNSID {
+		return nil, err
+	}
+	l, err := pl.conn.LinkByIndex(ctx, host.Peer)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case l.Kind != "veth" || l.Peer != host.Index:
+		return nil, nil
+	}
+	return &l, nil
+}
+
+// findObstacles looks for what holds the names that want gives to new links, and for what want takes for granted.
+func (o *observation) findObstacles(ctx context.Context, k *kernel, want State) error {
+	have := map[string]*Pair{}
+	ends := map[[2]string]bool{}
+	for i := range o.state.Pairs {
+		p := &o.state.Pairs[i]
+		have[p.Host.Name] = p
+		ends[[2]string{p.Pod.NetNS, p.Pod.Name}] = true
+	}
+	for i := range want.Bridges {
+		b := &want.Bridges[i]
+		if l := o.links[b.Name]; l != nil && !k.ownsBridge(l) && have[b.Name] == nil {
+			o.obstacles = append(o.obstacles, opError("plan", "bridge "+b.Name, foreign(l, "")))
+		}
+	}
+	for i := range want.Pairs {
+		p := &want.Pairs[i]
+		at := "pair " + p.Host.Name
+		if l := o.links[p.Host.Name]; l != nil && !k.ownsPair(l) && !(k.ownsBridge(l) && k.config.Attachment == "") {
+			o.obstacles = append(o.obstacles, opError("plan", at, foreign(l, "")))
+		}
+		if name := p.Host.Bridge; name != "" && !slices.ContainsFunc(want.Bridges, func(b Bridge) bool { return b.Name == name }) {
+			switch l := o.links[name]; {
+			case l == nil:
+				o.obstacles = append(o.obstacles, opError("plan", at, fmt.Errorf("bridge %s: %w", name, fs.ErrNotExist)))
+			case l.Kind != "bridge":
+				o.obstacles = append(o.obstacles, opError("plan", at, foreign(l, "")))
+			}
+		}
+		if h := have[p.Host.Name]; h != nil && h.Pod.NetNS == p.Pod.NetNS && h.Pod.Name == p.Pod.Name {
+			continue
+		}
+		err := freeInPod(ctx, &p.Pod, ends)
+		switch gone, taken := (*PodGoneError)(nil), (*ForeignError)(nil); {
+		case errors.As(err, &gone), errors.As(err, &taken):
+			o.obstacles = append(o.obstacles, opError("plan", at, err))
+		case err != nil:
+			return opError("plan", at, err)
+		}
+	}
+	return nil
+}
+
+// freeInPod reports a link of the pod that has the wanted name and is not an end that the same plan moves away.
+func freeInPod(ctx context.Context, pod *Pod, ends map[[2]string]bool) error {
+	pl, err := openPod(pod.NetNS)
+	if err != nil {
+		return err
+	}
+	defer pl.close()
+	l, err := pl.conn.LinkByName(ctx, pod.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case ends[[2]string{pod.NetNS, pod.Name}]:
+		return nil
+	}
+	return foreign(&l, pod.NetNS)
+}
+
+func value[T any](p *T) (v T) {
+	if p != nil {
+		v = *p
+	}
+	return v
+}
+
+// sortPodRoutes takes the routes that a routed Host implies out of those that were read, and notes which of them are missing.
+func (p *Pair) sortPodRoutes() {
+	h := &p.Host
+	read := h.Routes
+	h.Routes = nil
+	for _, r := range p.podRoutes() {
+		i := slices.IndexFunc(read, func(x Route) bool { return x.key() == r.key() })
+		switch {
+		case i < 0:
+			h.Unrouted = append(h.Unrouted, r.To.Addr())
+		case read[i] == r:
+			read = slices.Delete(read, i, i+1)
+		}
+	}
+	h.Routes = read
+}
