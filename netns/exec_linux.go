@@ -21,7 +21,7 @@ func (ns *NS) start(cmd *exec.Cmd, mounted bool) error {
 		return fmt.Errorf("its SysProcAttr asks for another network namespace: %w", fs.ErrInvalid)
 	}
 	started := make(chan error, 1)
-	go func() {
+	go aside(func() {
 		v, err := ns.enter()
 		if err != nil {
 			started <- err
@@ -45,7 +45,7 @@ func (ns *NS) start(cmd *exec.Cmd, mounted bool) error {
 		_ = v.leave()
 		started <- err
 		awaitExit(exited)
-	}()
+	})
 	return <-started
 }
 

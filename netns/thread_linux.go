@@ -87,7 +87,7 @@ type outcome struct {
 // the caller's thread is never in danger, and ends as fn ended. fn may leave early.
 func away(op, object string, enter func() (*visit, error), fn func(*visit) error) error {
 	done := make(chan outcome, 1)
-	go func() {
+	go aside(func() {
 		var out outcome
 		defer func() { done <- out }()
 		v, err := enter()
@@ -103,7 +103,7 @@ func away(op, object string, enter func() (*visit, error), fn func(*visit) error
 		}()
 		out.err = fn(v)
 		out.returned = true
-	}()
+	})
 	out := <-done
 	switch {
 	case out.panicked != nil:
@@ -112,6 +112,27 @@ func away(op, object string, enter func() (*visit, error), fn func(*visit) error
 		runtime.Goexit()
 	}
 	return out.err
+}
+
+// aside runs fn on any thread but the main one. That one stands for the whole
+// process in /proc/PID/ns/net, and the runtime cannot destroy it.
+func aside(fn func()) {
+	runtime.LockOSThread()
+	if unix.Gettid() != unix.Getpid() {
+		runtime.UnlockOSThread()
+		fn()
+		return
+	}
+	// While this goroutine holds the main thread, the next one starts on another.
+	settled := make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		close(settled)
+		fn()
+	}()
+	<-settled
+	runtime.UnlockOSThread()
 }
 
 func (ns *NS) do(op string, fn func() error) error {

@@ -1,0 +1,9 @@
+package netns
+
+// What the external tests look at.
+var (
+	SysctlPath       = sysctlPath
+	SortDestinations = sortDestinations
+	ByFamily         = byFamily
+	NameOf           = nameOf
+)
