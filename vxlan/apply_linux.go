@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -122,10 +123,25 @@ func (w *writer) put(ctx context.Context, have, want *entry) error {
 	if !ok {
 		return fmt.Errorf("link %s: %w", want.link, fs.ErrNotExist)
 	}
+	write := w.conn.ReplaceRoute
 	if have == nil && !w.replace {
-		return taken(w.conn.AddRoute(ctx, w.route(want, index)))
+		write = w.conn.AddRoute
 	}
-	return w.conn.ReplaceRoute(ctx, w.route(want, index))
+	err := write(ctx, w.route(want, index))
+	if errors.Is(err, unix.EINVAL) && want.onlink && want.to.Is6() {
+		err = w.viaHostRoute(ctx, want.to, index, func() error { return write(ctx, w.route(want, index)) })
+	}
+	return taken(err)
+}
+
+// viaHostRoute calls write while a route leads to the next hop by the link. IPv6 takes an onlink next hop only if no route says that it lies
+// elsewhere (ip6_route_check_nh_onlink), which is just what the direct route to be replaced says, or one to the whole cluster.
+func (w *writer) viaHostRoute(ctx context.Context, hop netip.Addr, index int, write func() error) error {
+	r := rtnl.Route{Dst: host(hop), Index: index, Proto: w.cfg.Protocol}
+	if err := w.conn.AddRoute(ctx, r); err != nil {
+		return err
+	}
+	return errors.Join(write(), missingIsFine(w.conn.DelRoute(ctx, r)))
 }
 
 // taken turns "exists", where the last reading had nothing, into ErrStale: the next reading tells what it is.

@@ -242,3 +242,25 @@ func TestSettings(t *testing.T) {
 		})
 	}
 }
+
+// lines splits a tool's output into the fields of its lines.
+func lines(text string) func(yield func([]string) bool) {
+	return func(yield func([]string) bool) {
+		for line := range strings.Lines(text) {
+			if f := strings.Fields(line); len(f) > 0 && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// removals returns the lines of a plan that remove objects of that kind.
+func removals(p vxlan.Plan, kind string) string {
+	var b strings.Builder
+	for line := range strings.Lines(p.String()) {
+		if strings.HasPrefix(line, "- "+kind) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
