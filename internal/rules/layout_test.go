@@ -88,17 +88,17 @@ func packageDocs(files []file) (wrong faults) {
 		if f.ast.Doc == nil {
 			continue
 		}
-		home, word := "doc.go", "Package "+f.ast.Name.Name+" "
+		home, begins := "doc.go", []string{"Package " + f.ast.Name.Name + " "}
 		if f.ast.Name.Name == "main" {
-			home, word = "main.go", "Command "+path.Base(f.dir())+" "
+			home, begins = "main.go", []string{"Command " + path.Base(f.dir()) + " ", "The " + path.Base(f.dir()) + " example "}
 		}
 		if base := path.Base(f.path); base != home && base != "doc.go" {
 			wrong.add("%s: a package comment outside of %s", f.path, home)
 			continue
 		}
 		documented[f.dir()] = true
-		if !strings.HasPrefix(f.ast.Doc.Text(), word) {
-			wrong.add("%s: the package comment does not begin with %q", f.path, word)
+		if !slices.ContainsFunc(begins, func(b string) bool { return strings.HasPrefix(f.ast.Doc.Text(), b) }) {
+			wrong.add("%s: the package comment does not begin with %q", f.path, begins)
 		}
 	}
 	for _, d := range dirs {

@@ -1,0 +1,180 @@
+package rules_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/importer"
+	"go/token"
+	"go/types"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/podplumb/podplumb/internal/golden"
+)
+
+// public are the packages that others import.
+func public() []string {
+	return append(append([]string{"netns"}, drivers...), append(compilers, "service/servicetest")...)
+}
+
+// load has the go command compile the public packages that exist, for Linux, and reads what they export.
+var load = sync.OnceValues(func() (map[string]*types.Package, error) {
+	args := []string{"list", "-export", "-deps", "-json=ImportPath,Export"}
+	for _, dir := range public() {
+		if sources, _ := filepath.Glob(filepath.Join("..", "..", dir, "*.go")); len(sources) > 0 {
+			args = append(args, module+"/"+dir)
+		}
+	}
+	list := exec.Command("go", args...)
+	if runtime.GOOS != "linux" {
+		list.Env = append(os.Environ(), "GOOS=linux", "CGO_ENABLED=0")
+	}
+	var stderr bytes.Buffer
+	list.Stderr = &stderr
+	out, err := list.Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w\n%s", err, stderr.Bytes())
+	}
+	exports := map[string]string{}
+	for in := json.NewDecoder(bytes.NewReader(out)); ; {
+		var pkg struct{ ImportPath, Export string }
+		if err := in.Decode(&pkg); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, err
+		}
+		exports[pkg.ImportPath] = pkg.Export
+	}
+	reader := importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
+	packages := map[string]*types.Package{}
+	for _, dir := range public() {
+		if exports[module+"/"+dir] == "" {
+			continue
+		}
+		pkg, err := reader.Import(module + "/" + dir)
+		if err != nil {
+			return nil, err
+		}
+		packages[dir] = pkg
+	}
+	return packages, nil
+})
+
+// TestAPI compares what each public package exports with the list api/PACKAGE.txt.
+func TestAPI(t *testing.T) {
+	t.Parallel()
+	packages, err := load()
+	require.NoError(t, err)
+	require.NotEmpty(t, packages)
+	var lists []string
+	for dir, pkg := range packages {
+		name := filepath.Join("api", strings.ReplaceAll(dir, "/", "_")+".txt")
+		lists = append(lists, name)
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			got := strings.Join(exported(pkg), "\n") + "\n"
+			if golden.Updating() {
+				require.NoError(t, os.MkdirAll("api", 0o755))
+				require.NoError(t, os.WriteFile(name, []byte(got), 0o644))
+				return
+			}
+			want, err := os.ReadFile(name)
+			require.NoError(t, err, "a new package: go test ./internal/rules -update")
+			require.Equal(t, string(want), got, "the exported API changed; if that is intended: go test ./internal/rules -update, and a line in CHANGELOG.md")
+		})
+	}
+	found, err := filepath.Glob("api/*.txt")
+	require.NoError(t, err)
+	for _, name := range found {
+		require.Contains(t, lists, name, "a list without its package")
+	}
+}
+
+// TestAPIRules checks what all exported functions and types have in common.
+func TestAPIRules(t *testing.T) {
+	t.Parallel()
+	packages, err := load()
+	require.NoError(t, err)
+	for dir, pkg := range packages {
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			require.Empty(t, strings.Join(apiFaults(pkg), "\n"))
+		})
+	}
+}
+
+func apiFaults(pkg *types.Package) (wrong faults) {
+	for _, line := range exported(pkg) {
+		for _, old := range []string{"net.IP", "net.IPNet", "net.IPMask"} {
+			if mentions(line, old) {
+				wrong.add("%s: %s: net/netip, not %s", pkg.Name(), line, old)
+			}
+		}
+		for _, foreign := range []string{"netlink.", "nftables.", "rtnl.", "nft.", "plan."} {
+			if mentions(line, foreign) {
+				wrong.add("%s: %s: a type of a package that its users should not need", pkg.Name(), line)
+			}
+		}
+	}
+	for _, f := range functions(pkg) {
+		for i := range f.sig.Params().Len() {
+			if i > 0 && f.sig.Params().At(i).Type().String() == "context.Context" {
+				wrong.add("%s: %s: the context comes first", pkg.Name(), f.name)
+			}
+		}
+		for _, word := range []string{"Ensure", "Setup", "Handle", "Manage", "Process"} {
+			if strings.HasPrefix(f.short, word) {
+				wrong.add("%s: %s: a verb that says what happens, not %s", pkg.Name(), f.name, word)
+			}
+		}
+		if f.recv == "" && strings.HasPrefix(strings.ToLower(f.short), pkg.Name()) {
+			wrong.add("%s: %s: stutters", pkg.Name(), f.name)
+		}
+	}
+	for _, name := range unnamedEnums(pkg) {
+		wrong.add("%s: %s has constants and no String method", pkg.Name(), name)
+	}
+	slices.Sort(wrong)
+	return wrong
+}
+
+// mentions reports whether the line has the word, not as part of a longer one.
+func mentions(line, word string) bool {
+	letter := func(s string) bool { return s != "" && (s[0] == '_' || s[0]|0x20 >= 'a' && s[0]|0x20 <= 'z') }
+	for rest := line; ; {
+		i := strings.Index(rest, word)
+		if i < 0 {
+			return false
+		}
+		before, after := "", rest[i+len(word):]
+		if i > 0 {
+			before = rest[i-1 : i]
+		}
+		if !letter(before) && (strings.HasSuffix(word, ".") || !letter(after)) {
+			return true
+		}
+		rest = after
+	}
+}
+
+func TestMentions(t *testing.T) {
+	t.Parallel()
+	require.True(t, mentions("func A(ip net.IP) error", "net.IP"))
+	require.True(t, mentions("func A() []net.IP", "net.IP"))
+	require.False(t, mentions("func A(n net.IPNet)", "net.IP"))
+	require.False(t, mentions("func A(n subnet.IP)", "net.IP"))
+	require.True(t, mentions("func A(n subnet.IP, m net.IP)", "net.IP"))
+	require.True(t, mentions("func A(l netlink.Link)", "netlink."))
+	require.False(t, mentions("func A(l mynetlink.Link)", "netlink."))
+}
