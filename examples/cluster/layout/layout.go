@@ -99,4 +99,3 @@ func is6(addr netip.Addr) int {
 	}
 	return 1
 }
-

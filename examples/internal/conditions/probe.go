@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -73,9 +74,13 @@ func podProbes(pods []Host) (probes []*probe, pairs, tried int) {
 	}
 	each := min(n-1, max(1, mostProbes/(2*n)))
 	for i := range pods {
-		for k := range each {
-			offset := 1 + k*(n-1)/each
-			probes = append(probes, probesTo(&pods[i], &pods[(i+offset)%n])...)
+		others := make([]int, each)
+		for k := range others {
+			others[k] = (i + 1 + k*(n-1)/each) % n
+		}
+		slices.Sort(others)
+		for _, other := range others {
+			probes = append(probes, probesTo(&pods[i], &pods[other])...)
 		}
 	}
 	return probes, n * (n - 1), n * each

@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
+	"strings"
 )
 
 // Answer is what a container tells a client.
@@ -51,6 +53,16 @@ type Dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Ask sends one HTTP request over a connection of its own and returns the answer.
 func Ask(ctx context.Context, dial Dialer, to netip.AddrPort) (Asked, error) {
+	return get(ctx, dial, "http://"+to.String()+"/")
+}
+
+// AskThrough has the container at via ask another one, named as host:port, and returns what that one said.
+func AskThrough(ctx context.Context, dial Dialer, via netip.AddrPort, to string) (Answer, error) {
+	asked, err := get(ctx, dial, "http://"+via.String()+"/?ask="+url.QueryEscape(to))
+	return asked.Answer, err
+}
+
+func get(ctx context.Context, dial Dialer, target string) (Asked, error) {
 	var from netip.AddrPort
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -60,7 +72,7 @@ func Ask(ctx context.Context, dial Dialer, to netip.AddrPort) (Asked, error) {
 		return conn, err
 	}}
 	defer transport.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+to.String()+"/", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
 		return Asked{}, err
 	}
@@ -69,7 +81,12 @@ func Ask(ctx context.Context, dial Dialer, to netip.AddrPort) (Asked, error) {
 		return Asked{}, err
 	}
 	defer response.Body.Close()
-	return decode(io.LimitReader(response.Body, 1<<16), from)
+	body := io.LimitReader(response.Body, 1<<16)
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(body)
+		return Asked{}, fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(text)))
+	}
+	return decode(body, from)
 }
 
 // AskUDP sends one datagram and returns the answer.

@@ -159,6 +159,13 @@ func (p *Process) Stop(grace time.Duration) {
 	p.Kill()
 }
 
+// Release gives up the process without waiting for it: one that is not detached ends by itself, another one stays.
+func (p *Process) Release() {
+	if p.lifeline != nil {
+		_ = p.lifeline.Close()
+	}
+}
+
 // Kill kills the process and its children and returns when it is gone.
 func (p *Process) Kill() {
 	select {
@@ -167,7 +174,5 @@ func (p *Process) Kill() {
 		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
 	}
 	<-p.done
-	if p.lifeline != nil {
-		_ = p.lifeline.Close()
-	}
+	p.Release()
 }

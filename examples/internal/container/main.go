@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -79,9 +80,14 @@ func listen(pod, name, port string, failed chan<- error) (net.Addr, error) {
 	return nil, fmt.Errorf("cannot listen on %s", port)
 }
 
-// handler answers every request with an [Answer] in JSON.
+// handler answers every request with an [Answer] in JSON. With ?ask=HOST:PORT in the request it asks that container itself and
+// passes on what it got: a way to see the network from inside the pod.
 func handler(pod, name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if address := r.URL.Query().Get("ask"); address != "" {
+			passOn(w, r, address)
+			return
+		}
 		own, err := Addresses()
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -95,6 +101,23 @@ func handler(pod, name string) http.Handler {
 		}
 		_ = json.NewEncoder(w).Encode(answer) // an error here is the client's to notice
 	})
+}
+
+func passOn(w http.ResponseWriter, r *http.Request, address string) {
+	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, (&url.URL{Scheme: "http", Host: address}).String(), nil)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer response.Body.Close()
+	w.Header().Set("Content-Type", response.Header.Get("Content-Type"))
+	w.WriteHeader(response.StatusCode)
+	_, _ = io.Copy(w, response.Body)
 }
 
 func serveUDP(conn *net.UDPConn, pod, name string) error {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	sigsjson "sigs.k8s.io/json"
 )
@@ -16,6 +17,9 @@ import (
 func (s *Set) add(doc document) []error {
 	fault := func(field string, err error) []error {
 		return []error{&Error{Source: doc.source, Field: field, Err: err}}
+	}
+	if doc.err != nil {
+		return fault("", doc.err)
 	}
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(doc.json, &fields); err != nil || fields == nil {
@@ -105,6 +109,9 @@ func add[T any, P object[T]](s *Set, doc document, list *[]T, check func(P, *che
 	obj := P(value)
 	c := &checker{source: doc.source}
 	strict, err := sigsjson.UnmarshalStrict(doc.json, value)
+	if obj.GetNamespace() == "" && namespaced(obj) {
+		obj.SetNamespace(metav1.NamespaceDefault)
+	}
 	c.object = describe(obj)
 	for _, err := range strict {
 		c.strict(err)
@@ -119,7 +126,6 @@ func add[T any, P object[T]](s *Set, doc document, list *[]T, check func(P, *che
 	}
 	c.meta(obj)
 	check(obj, c)
-	c.object = describe(obj) // check fills in the namespace
 	if first, ok := s.sources[c.object]; ok {
 		c.add("metadata.name", "already used in %s", first)
 	} else {
@@ -129,10 +135,15 @@ func add[T any, P object[T]](s *Set, doc document, list *[]T, check func(P, *che
 		*list = append(*list, *value)
 		s.Warnings = append(s.Warnings, c.warnings...)
 	}
-	for _, fault := range c.faults {
-		fault.(*Error).Object = c.object
-	}
 	return c.faults
+}
+
+func namespaced(obj metav1.Object) bool {
+	switch obj.(type) {
+	case *corev1.Namespace, *corev1.Node:
+		return false
+	}
+	return true
 }
 
 // misfits walks JSON and the Go type that it should fit side by side and reports each value that does not fit.
@@ -168,7 +179,7 @@ func misfits(raw json.RawMessage, typ reflect.Type, path string, c *checker) {
 		}
 	}
 	if len(c.faults) == before {
-		c.add(path, "%s", misfit(raw, typ, err))
+		c.add(path, "%s", misfit(raw, err))
 	}
 }
 
@@ -187,19 +198,19 @@ func misfitsOfStruct(fields map[string]json.RawMessage, typ reflect.Type, path s
 }
 
 // misfit words a decoding error for people who do not know the Go type.
-func misfit(raw json.RawMessage, typ reflect.Type, err error) string {
+func misfit(raw json.RawMessage, err error) string {
 	var mismatch *json.UnmarshalTypeError
 	if !errors.As(err, &mismatch) {
 		return fmt.Sprintf("%s: %v", shorten(raw), err)
 	}
 	want := "an object"
-	switch typ.Kind() {
+	switch fits := mismatch.Type; fits.Kind() {
 	case reflect.String:
 		want = "a string"
 	case reflect.Bool:
 		want = "true or false"
 	case reflect.Int32, reflect.Int64, reflect.Int:
-		want = "a whole number of " + fmt.Sprint(typ.Bits()) + " bits"
+		want = "a whole number of " + fmt.Sprint(fits.Bits()) + " bits"
 	case reflect.Slice:
 		want = "a list"
 	}
@@ -222,4 +233,3 @@ func sortedKeys[V any](m map[string]V) []string {
 	slices.Sort(keys)
 	return keys
 }
-

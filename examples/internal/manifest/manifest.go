@@ -85,11 +85,13 @@ func describe(obj metav1.Object) string {
 	case *corev1.Service:
 		kind = "Service"
 	}
-	name := obj.GetName()
-	if namespace := obj.GetNamespace(); namespace != "" {
-		name = namespace + "/" + name
+	if obj.GetName() == "" {
+		return kind
 	}
-	return kind + " " + name
+	if namespace := obj.GetNamespace(); namespace != "" {
+		return kind + " " + namespace + "/" + obj.GetName()
+	}
+	return kind + " " + obj.GetName()
 }
 
 // Read reads every .yaml, .yml and .json file below root in sorted order. root may also be a single file, whatever its
@@ -107,11 +109,7 @@ func Read(fsys fs.FS, root string) (Set, error) {
 			faults = append(faults, err)
 			continue
 		}
-		docs, err := split(file, data)
-		if err != nil {
-			faults = append(faults, err)
-		}
-		for _, doc := range docs {
+		for _, doc := range split(file, data) {
 			faults = append(faults, set.add(doc)...)
 		}
 	}

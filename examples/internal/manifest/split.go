@@ -15,10 +15,11 @@ import (
 type document struct {
 	source Source
 	json   []byte
+	err    error // why it is neither YAML nor JSON
 }
 
-// split cuts a file into documents. Documents that are not YAML or JSON are left out and named in the error.
-func split(file string, data []byte) ([]document, error) {
+// split cuts a file into documents.
+func split(file string, data []byte) []document {
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	if strings.EqualFold(path.Ext(file), ".json") {
 		return splitJSON(file, data)
@@ -27,32 +28,32 @@ func split(file string, data []byte) ([]document, error) {
 }
 
 // splitJSON reads JSON values that follow each other.
-func splitJSON(file string, data []byte) ([]document, error) {
+func splitJSON(file string, data []byte) []document {
 	var docs []document
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	for {
+		rest := data[decoder.InputOffset():]
+		begin := len(data) - len(bytes.TrimLeft(rest, " \t\r\n"))
+		source := Source{File: file, Document: len(docs) + 1, Line: 1 + bytes.Count(data[:begin], []byte("\n"))}
 		var raw json.RawMessage
 		err := decoder.Decode(&raw)
 		if errors.Is(err, io.EOF) {
-			return docs, nil
+			return docs
 		}
-		end := int(decoder.InputOffset())
-		source := Source{File: file, Document: len(docs) + 1, Line: 1 + bytes.Count(data[:end-len(raw)], []byte("\n"))}
 		if err != nil {
 			var syntax *json.SyntaxError
 			if errors.As(err, &syntax) {
 				source.Line = 1 + bytes.Count(data[:min(int(syntax.Offset), len(data))], []byte("\n"))
 			}
-			return docs, &Error{Source: source, Err: err} // what follows a syntax error cannot be told apart
+			return append(docs, document{source: source, err: err}) // what follows a syntax error cannot be told apart
 		}
-		docs = append(docs, document{source, raw})
+		docs = append(docs, document{source: source, json: raw})
 	}
 }
 
 // splitYAML cuts at the document markers of YAML 1.2 (section 9.1): a line that begins with --- or ... and a blank after it.
-func splitYAML(file string, data []byte) ([]document, error) {
+func splitYAML(file string, data []byte) []document {
 	var docs []document
-	var faults []error
 	count, start := 0, 1 // documents so far, first line of the present one
 	var text strings.Builder
 	flush := func(next int) {
@@ -74,11 +75,7 @@ func splitYAML(file string, data []byte) ([]document, error) {
 		source := Source{File: file, Document: count, Line: first}
 		// Empty lines in front make the parser's line numbers those of the file.
 		raw, err := yaml.YAMLToJSONStrict([]byte(strings.Repeat("\n", begin-1) + body))
-		if err != nil {
-			faults = append(faults, &Error{Source: source, Err: err})
-			return
-		}
-		docs = append(docs, document{source, raw})
+		docs = append(docs, document{source, raw, err})
 	}
 	line := 0
 	for content := range strings.Lines(string(data)) {
@@ -95,7 +92,7 @@ func splitYAML(file string, data []byte) ([]document, error) {
 		}
 	}
 	flush(line + 1)
-	return docs, errors.Join(faults...)
+	return docs
 }
 
 // cutMarker returns the marker that the line begins with and what follows it, moved right so that columns stay.

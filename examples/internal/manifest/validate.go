@@ -79,12 +79,6 @@ func (c *checker) labels(path string, labels map[string]string) {
 	}
 }
 
-func defaultNamespace(obj metav1.Object) {
-	if obj.GetNamespace() == "" {
-		obj.SetNamespace(metav1.NamespaceDefault)
-	}
-}
-
 // clusterScoped refuses a namespace, as the API server does.
 func (c *checker) clusterScoped(obj metav1.Object) {
 	if obj.GetNamespace() != "" {
@@ -154,7 +148,6 @@ func (c *checker) address(field, text string) netip.Addr {
 }
 
 func checkService(svc *corev1.Service, c *checker) {
-	defaultNamespace(svc)
 	c.labels("spec.selector", svc.Spec.Selector)
 	if svc.Spec.Type == "" {
 		svc.Spec.Type = corev1.ServiceTypeClusterIP
@@ -170,6 +163,12 @@ func checkService(svc *corev1.Service, c *checker) {
 		c.add("spec.type", "%q is not ClusterIP, NodePort, LoadBalancer or ExternalName", svc.Spec.Type)
 	}
 	c.clusterIPs(svc)
+	if len(svc.Spec.ExternalIPs) > 0 {
+		c.warn("spec.externalIPs: only the ClusterIP is served")
+	}
+	if svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
+		c.warn("spec.sessionAffinity: clients are not kept at one pod")
+	}
 	if a := svc.Spec.SessionAffinity; a != "" && a != corev1.ServiceAffinityNone && a != corev1.ServiceAffinityClientIP {
 		c.add("spec.sessionAffinity", "%q is not None or ClientIP", a)
 	}

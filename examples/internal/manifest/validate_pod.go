@@ -27,13 +27,11 @@ const (
 )
 
 func checkPod(pod *corev1.Pod, c *checker) {
-	defaultNamespace(pod)
 	c.podAnnotations("metadata.annotations", pod.Annotations, &pod.Spec)
 	c.podSpec("spec", &pod.Spec)
 }
 
 func checkDeployment(d *appsv1.Deployment, c *checker) {
-	defaultNamespace(d)
 	if d.Spec.Replicas == nil {
 		one := int32(1)
 		d.Spec.Replicas = &one
