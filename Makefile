@@ -11,7 +11,7 @@ FUZZTIME      := 5s
 BENCH         := .
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help demo test setup vet unit kernel vm user bench lint cover fuzz-smoke golden clean root
+.PHONY: help demo test setup vet unit kernel vm vm-all user bench lint cover fuzz-smoke golden clean root
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ kernel: root ## the tests on this kernel, with the race detector
 
 vm: ## the tests that the last `make kernel` left to the guest
 	@.ci/test guest
+
+vm-all: ## the kernel tests of all packages in the guest
+	@.ci/test everything-in-guest
 
 user: ## the kernel tests without root
 	@.ci/test user
