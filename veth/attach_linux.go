@@ -13,7 +13,7 @@ import (
 // tentative, and VLANs, so that no frame gets where it should not. o is the observation of a plan, which knows that the names were
 // free; without it the error says who has them.
 func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal) error {
-	pl, err := openPod(p.Pod.NetNS)
+	pl, err := findPod(p.Pod.NetNS)
 	if err != nil {
 		return err
 	}
@@ -66,6 +66,10 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 	return nil
 }
 
+// addrGenNone is IN6_ADDR_GEN_MODE_NONE (include/uapi/linux/if_link.h): no link-local address of the kernel's own, of which a bridge port
+// has no use.
+const addrGenNone = uint8(1)
+
 // bringUp sets what must be right before a frame can pass, marks the ends as the client's, and brings them up.
 func (k *kernel) bringUp(ctx context.Context, host, pod target, p *Pair, bridge *rtnl.Link, hostChange, podChange *linkChange) error {
 	if err := host.setSysctls(hostChange); err != nil {
@@ -75,6 +79,9 @@ func (k *kernel) bringUp(ctx context.Context, host, pod target, p *Pair, bridge 
 		return err
 	}
 	a := rtnl.LinkAttrs{Alias: ptr(p.hostTag(k.tag).String()), Up: ptr(!p.Host.Down)}
+	if p.Host.Bridge != "" {
+		a.AddrGenMode = ptr(addrGenNone)
+	}
 	if port := &p.Host.Port; port.Hairpin || port.Isolated {
 		a.Port = &rtnl.PortAttrs{Hairpin: &port.Hairpin, Isolated: &port.Isolated}
 	}
@@ -93,6 +100,9 @@ func (k *kernel) bringUp(ctx context.Context, host, pod target, p *Pair, bridge 
 func (k *kernel) whoHas(ctx context.Context, pl *place, p *Pair, err error) error {
 	if l, lerr := k.node.conn.LinkByName(ctx, p.Host.Name); lerr == nil {
 		return foreign(&l, "")
+	}
+	if cerr := pl.connect(func() error { return nil }); cerr != nil {
+		return cerr
 	}
 	if l, lerr := pl.conn.LinkByName(ctx, p.Pod.Name); lerr == nil {
 		return foreign(&l, pl.path)

@@ -51,13 +51,6 @@ func (t target) setSysctls(c *linkChange) error {
 			writes = append(writes, write{sysctlProxyNDP, "1", false}, write{sysctlNDPDelay, "0", false})
 		}
 	}
-	for _, a := range c.addrs {
-		if a.Want != nil && a.Key.Addr().Is6() {
-			// A container runtime may have turned IPv6 off in the pod.
-			writes = append(writes, write{sysctlIPv6Off, "0", false})
-			break
-		}
-	}
 	var restore []string
 	for _, s := range c.sysctls {
 		if s.Want != nil {
@@ -66,10 +59,10 @@ func (t target) setSysctls(c *linkChange) error {
 			restore = append(restore, s.Key)
 		}
 	}
-	if len(writes)+len(restore) == 0 {
+	if len(writes)+len(restore) == 0 && t.conn != nil {
 		return nil
 	}
-	return t.ns.Do(func() error {
+	return t.connect(func() error {
 		link := linkSysctls{t.name}
 		for _, w := range writes {
 			err := link.write(w.name, w.value)
@@ -198,6 +191,13 @@ func (t target) addAddr(ctx context.Context, p netip.Prefix) error {
 		a.Scope = unix.RT_SCOPE_LINK // never the source of packets to elsewhere (RFC 3927, section 2.7)
 	}
 	err := t.conn.AddAddr(ctx, a)
+	if errors.Is(err, unix.EACCES) && p.Addr().Is6() {
+		// A container runtime turned IPv6 off in the pod; an address is asked for, so it goes on for this link.
+		if err := t.connect(func() error { return linkSysctls{t.name}.write(sysctlIPv6Off, "0") }); err != nil {
+			return err
+		}
+		err = t.conn.AddAddr(ctx, a)
+	}
 	if !errors.Is(err, fs.ErrExist) {
 		return err
 	}

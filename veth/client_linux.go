@@ -49,10 +49,16 @@ func openKernel(c Config, tag string) (*kernel, error) {
 
 func (k *kernel) close() error { return k.node.close() }
 
-func (p *place) close() error { return errors.Join(p.conn.Close(), p.ns.Close()) }
+func (p *place) close() error {
+	var err error
+	if p.conn != nil {
+		err = p.conn.Close()
+	}
+	return errors.Join(err, p.ns.Close())
+}
 
-// openPod enters the namespace at path.
-func openPod(path string) (*place, error) {
+// findPod opens the namespace at path without a connection into it.
+func findPod(path string) (*place, error) {
 	ns, err := netns.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, netns.ErrNotNamespace):
@@ -60,12 +66,32 @@ func openPod(path string) (*place, error) {
 	case err != nil:
 		return nil, err
 	}
-	conn, err := rtnl.Open(ns)
+	return &place{ns: ns, path: path}, nil
+}
+
+// connect opens the connection, and runs inside while it is there: every visit to a namespace costs a thread.
+func (p *place) connect(inside func() error) error {
+	return p.ns.Do(func() (err error) {
+		if p.conn == nil {
+			if p.conn, err = rtnl.Open(nil); err != nil {
+				return err
+			}
+		}
+		return inside()
+	})
+}
+
+// openPod opens the namespace at path and a connection into it.
+func openPod(path string) (*place, error) {
+	p, err := findPod(path)
 	if err != nil {
-		_ = ns.Close()
 		return nil, err
 	}
-	return &place{ns: ns, conn: conn, path: path}, nil
+	if err := p.connect(func() error { return nil }); err != nil {
+		_ = p.close()
+		return nil, err
+	}
+	return p, nil
 }
 
 // ownsPair reports whether the link is the node's end of one of this client's pairs.

@@ -107,14 +107,13 @@ func hostSettings(p *Pair) []setting {
 		{setState, upDown(h.Down)},
 		{setGroup, fmt.Sprint(p.Group)},
 		{setBridge, orNone(h.Bridge)},
-		{setDAD, onOff(h.DAD)},
-		{setHairpin, ""}, {setIsolated, ""}, {setVLANs, ""}, {setProxyARP, ""},
+		{setDAD, ""}, {setProxyARP, ""}, {setHairpin, ""}, {setIsolated, ""}, {setVLANs, ""},
 	}
-	// An empty value is not compared: a routed end is no port, and a port answers for nobody.
+	// An empty value is not compared: a routed end is no port, and a port has no addresses and answers for nobody.
 	if h.Bridge == "" {
-		s[9].value = onOff(h.ProxyARP)
+		s[5].value, s[6].value = onOff(h.DAD), onOff(h.ProxyARP)
 	} else {
-		s[6].value, s[7].value, s[8].value = onOff(h.Port.Hairpin), onOff(h.Port.Isolated), h.Port.VLANs.text()
+		s[7].value, s[8].value, s[9].value = onOff(h.Port.Hairpin), onOff(h.Port.Isolated), h.Port.VLANs.text()
 	}
 	return s
 }

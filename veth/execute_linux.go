@@ -263,11 +263,16 @@ func (k *kernel) changeHost(ctx context.Context, t target, l *rtnl.Link, x *pair
 		if c.has(setBridge) {
 			a.Master = &b.Index
 		}
+		a.AddrGenMode = ptr(addrGenNone)
 	} else if c.has(setBridge) {
 		a.Master = ptr(0)
 	}
 	if err := t.conn.SetLink(ctx, t.index, a); err != nil {
 		return err
+	}
+	if h.Bridge == "" && c.has(setBridge) {
+		// A port has no link-local address; written here, the setting makes one.
+		c = c.with(sysctlAddrGen, "0")
 	}
 	if err := t.setSysctls(c); err != nil {
 		return err

@@ -2,6 +2,7 @@ package veth_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"os"
@@ -63,7 +64,7 @@ func (n *node) settled(want veth.State) {
 	require.True(n.t, p.Empty())
 	got, err := n.client.Read(n.ctx)
 	require.NoError(n.t, err)
-	require.Equal(n.t, given(want.Canonical(), got), got)
+	require.Equal(n.t, text(n.t, given(want.Canonical(), got)), text(n.t, got))
 }
 
 // given fills in what want leaves to the kernel: MAC addresses.
@@ -83,6 +84,14 @@ func given(want, got veth.State) veth.State {
 		}
 	}
 	return want
+}
+
+// text prints a state so that differences can be read.
+func text(t testing.TB, s veth.State) string {
+	t.Helper()
+	b, err := json.MarshalIndent(s, "", " ")
+	require.NoError(t, err)
+	return string(b)
 }
 
 // links lists the names of the node's links.

@@ -182,7 +182,7 @@ func (o *observation) host(l *rtnl.Link, ip *ipTables, want *Pair) (Pair, error)
 		return p, err
 	}
 	if l.Master != 0 {
-		h.Bridge = o.names[l.Master]
+		h.Bridge, h.DAD = o.names[l.Master], false // a port has no addresses to detect
 		if l.Port != nil {
 			h.Port.Hairpin, h.Port.Isolated = value(l.Port.Hairpin), value(l.Port.Isolated)
 		}

@@ -94,6 +94,7 @@ const placeholder = "IFNAME"
 const (
 	sysctlDAD        = "net.ipv6.conf.IFNAME.accept_dad"
 	sysctlIPv6Off    = "net.ipv6.conf.IFNAME.disable_ipv6"
+	sysctlAddrGen    = "net.ipv6.conf.IFNAME.addr_gen_mode"
 	sysctlProxyARP   = "net.ipv4.conf.IFNAME.proxy_arp"
 	sysctlProxyNDP   = "net.ipv6.conf.IFNAME.proxy_ndp"
 	sysctlProxyDelay = "net.ipv4.neigh.IFNAME.proxy_delay"

@@ -71,7 +71,7 @@ type Host struct {
 	// address and forwarding; IPv6 (RFC 4389, proxy_ndp) needs net.ipv6.conf.all.forwarding.
 	Proxy   []netip.Addr
 	Sysctls map[string]string // see Pod.Sysctls; the node's, so every name has IFNAME in it
-	DAD     bool              // zero: off
+	DAD     bool              // IPv6 duplicate address detection (RFC 4862); zero: off; a bridge port has no IPv6 addresses
 }
 
 // Pod is the pod's end of a pair.
