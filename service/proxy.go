@@ -120,7 +120,11 @@ func (p *Proxy) Frontends() []Frontend {
 }
 
 func (p *Proxy) frontends() []Frontend {
-	var list []Frontend
+	size := len(p.world.settings.serviceRanges)
+	for _, l := range p.promised {
+		size += len(l)
+	}
+	list := make([]Frontend, 0, size)
 	for _, n := range slices.SortedFunc(maps.Keys(p.promised), Name.compare) {
 		list = append(list, p.promised[n]...)
 	}

@@ -22,7 +22,11 @@ func Resolve(s State, node Node) ([]Frontend, error) {
 	w := newWorld(newSettings(s, node))
 	w.add(s, services)
 	var r resolver
-	var all []Frontend
+	size := len(w.settings.serviceRanges)
+	for _, d := range services {
+		size += len(d.cluster) * (len(d.ports) + 1)
+	}
+	all := make([]Frontend, 0, size)
 	for _, n := range w.names() {
 		all = r.service(all, w, w.services[n])
 	}
@@ -48,7 +52,6 @@ func (r *resolver) service(list []Frontend, w *world, s *svc) []Frontend {
 	if !s.served || s.proxyName != w.settings.proxyName {
 		return list
 	}
-	list = slices.Grow(list, len(s.cluster)*(len(s.ports)+1))
 	start := len(list)
 	for i := range s.ports {
 		for _, ip := range s.cluster {

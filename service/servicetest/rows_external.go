@@ -1,0 +1,138 @@
+package servicetest
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/podplumb/podplumb/internal/nstest"
+	"github.com/podplumb/podplumb/service"
+)
+
+// loadBalancer turns the row's n-th Service into a load balancer's, on these addresses.
+func (l *lab) loadBalancer(n int, addrs ...netip.Addr) service.Service {
+	s := l.service(n)
+	s.Spec.Type = service.TypeLoadBalancer
+	for _, a := range addrs {
+		s.Status.LoadBalancer.Ingress = append(s.Status.LoadBalancer.Ingress, service.Ingress{IP: a.String()})
+	}
+	return s
+}
+
+// servesExternal requires that an address is served as one from outside the cluster: everybody reaches every endpoint and is seen as the node.
+func (l *lab) servesExternal(t *testing.T, to netip.AddrPort) {
+	t.Helper()
+	for _, from := range l.everywhere() {
+		for _, network := range []string{"tcp", "udp"} {
+			spreads(t, from, network, to, here1, far1)
+			for range 6 {
+				if a := nstest.Reaches(t, from.ns, network, to); !l.isNode(a.Client.Addr()) {
+					t.Fatalf("%s from %s: %s saw %s, want an address of the node", network, from.name, a.Server, a.Client.Addr())
+				}
+			}
+		}
+	}
+}
+
+func externalRows() []row {
+	return []row{
+		{
+			name:  "external IP",
+			needs: ExternalIPs,
+			state: func(l *lab) service.State {
+				s, none := l.service(0), l.service(1)
+				s.Spec.ExternalIPs, none.Spec.ExternalIPs = []string{l.external(0).String()}, []string{l.external(1).String()}
+				return l.world([]service.Service{s, none}, l.slice(0, here1, far1))
+			},
+			check: func(t *testing.T, l *lab) {
+				l.servesExternal(t, netip.AddrPortFrom(l.external(0), 80))
+				for _, from := range l.everywhere() {
+					refuses(t, from, netip.AddrPortFrom(l.external(1), 80))
+				}
+			},
+		},
+		{
+			name:  "load balancer address",
+			needs: LoadBalancers,
+			state: func(l *lab) service.State {
+				return l.world([]service.Service{l.loadBalancer(0, l.external(0), l.external(1))}, l.slice(0, here1, far1))
+			},
+			check: func(t *testing.T, l *lab) {
+				l.servesExternal(t, netip.AddrPortFrom(l.external(0), 80))
+				spreads(t, l.fromOutside(), "tcp", netip.AddrPortFrom(l.external(1), 80), here1, far1)
+				l.update(t, service.Changes{Services: []service.Service{l.loadBalancer(0, l.external(1))}})
+				if a, err := ask(l.fromPod().ns, "tcp", netip.AddrPortFrom(l.external(0), 80)); err == nil {
+					t.Fatalf("an address that the load balancer gave up still answers: %+v", a)
+				}
+				spreads(t, l.fromOutside(), "tcp", netip.AddrPortFrom(l.external(1), 80), here1, far1)
+			},
+		},
+		{
+			name:  "source ranges bind the load balancer's address, not the cluster IP",
+			needs: SourceRanges,
+			state: func(l *lab) service.State {
+				in, out := l.loadBalancer(0, l.external(0)), l.loadBalancer(1, l.external(1))
+				host := l.outside.Addr(l.v6())
+				in.Spec.LoadBalancerSourceRanges = []string{netip.PrefixFrom(host, host.BitLen()).String()}
+				elsewhere := l.external(3)
+				out.Spec.LoadBalancerSourceRanges = []string{netip.PrefixFrom(elsewhere, elsewhere.BitLen()).String()}
+				return l.world([]service.Service{in, out}, l.slice(0, here1, far1), l.slice(1, here1, far1))
+			},
+			check: func(t *testing.T, l *lab) {
+				spreads(t, l.fromOutside(), "tcp", netip.AddrPortFrom(l.external(0), 80), here1, far1)
+				swallows(t, l.fromPod(), netip.AddrPortFrom(l.external(0), 80))
+				swallows(t, l.fromOutside(), netip.AddrPortFrom(l.external(1), 80))
+				spreads(t, l.fromOutside(), "tcp", l.vip(1, 80), here1, far1)
+			},
+		},
+		{
+			name:  "externalTrafficPolicy Local: outside reaches local endpoints with its own address, near clients all",
+			needs: ExternalLocal,
+			state: func(l *lab) service.State {
+				a, b := l.loadBalancer(0, l.external(0)), l.loadBalancer(1, l.external(1))
+				a.Spec.ExternalTrafficPolicy, b.Spec.ExternalTrafficPolicy = service.PolicyLocal, service.PolicyLocal
+				return l.world([]service.Service{a, b}, l.slice(0, here1, far1), l.slice(1, far1))
+			},
+			check: func(t *testing.T, l *lab) {
+				to, away := netip.AddrPortFrom(l.external(0), 80), netip.AddrPortFrom(l.external(1), 80)
+				spreads(t, l.fromOutside(), "tcp", to, here1)
+				spreads(t, l.fromOutside(), "udp", to, here1)
+				if a := nstest.Reaches(t, l.fromOutside().ns, "tcp", to); a.Client.Addr() != l.outside.Addr(l.v6()) {
+					t.Fatalf("the client outside was seen as %s", a.Client.Addr())
+				}
+				swallows(t, l.fromOutside(), away)
+				for _, from := range []place{l.fromPod(), l.fromNode()} {
+					spreads(t, from, "tcp", to, here1, far1)
+					spreads(t, from, "tcp", away, far1)
+				}
+			},
+		},
+	}
+}
+
+func nodePortRows() []row {
+	const port = 30080
+	return []row{
+		{
+			name:  "node port on every address of the node",
+			needs: NodePorts,
+			state: func(l *lab) service.State {
+				s := l.service(0)
+				s.Spec.Type = service.TypeNodePort
+				s.Spec.Ports[0].NodePort, s.Spec.Ports[1].NodePort = port, port
+				return l.world([]service.Service{s}, l.slice(0, here1, far1))
+			},
+			check: func(t *testing.T, l *lab) {
+				l.servesExternal(t, netip.AddrPortFrom(l.node.Addr(l.v6()), port))
+				bridge := gateway(l.node.PodV4)
+				if l.v6() {
+					bridge = gateway(l.node.PodV6)
+				}
+				spreads(t, l.fromPod(), "tcp", netip.AddrPortFrom(bridge, port), here1, far1)
+				l.update(t, service.Changes{EndpointSlices: []service.EndpointSlice{l.slice(0)}})
+				for _, from := range l.everywhere() {
+					refuses(t, from, netip.AddrPortFrom(l.node.Addr(l.v6()), port))
+				}
+			},
+		},
+	}
+}
