@@ -1,6 +1,13 @@
 package nat
 
-import "github.com/podplumb/podplumb/netns"
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"strings"
+
+	"github.com/podplumb/podplumb/netns"
+)
 
 // Config says where a Client works and what it owns. The zero Config works.
 type Config struct {
@@ -36,3 +43,27 @@ const DefaultTable = "podplumb-nat"
 
 // DefaultMark is the mark mask when Config.Mark is zero.
 const DefaultMark uint32 = 0xff000000
+
+// maxTable is the longest name of a table that the kernel takes, less its
+// final zero byte (NFT_TABLE_MAXNAMELEN), cut down to what nft prints well.
+const maxTable = 64
+
+// complete fills in what zero means and names every fault.
+func (c *Config) complete() error {
+	if c.Table == "" {
+		c.Table = DefaultTable
+	}
+	if c.Mark == 0 {
+		c.Mark = DefaultMark
+	}
+	var faults []error
+	if len(c.Table) > maxTable || strings.ContainsFunc(c.Table, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./", r))
+	}) {
+		faults = append(faults, fmt.Errorf("table: %q is not up to %d letters, digits, '-', '_', '.' and '/'", c.Table, maxTable))
+	}
+	if n := bits.OnesCount32(c.Mark); bits.LeadingZeros32(^c.Mark) != n || n < 8 {
+		faults = append(faults, fmt.Errorf("mark: 0x%08x is not a run of eight bits or more that includes bit 31", c.Mark))
+	}
+	return errors.Join(faults...)
+}

@@ -20,7 +20,6 @@ type Plan struct {
 	// skeleton says that the table's fixed part is missing or of another
 	// version; only a Client sets it.
 	skeleton plan.Op
-	stamp    uint64
 }
 
 // Diff returns what turns have into want. Both are compared in canonical

@@ -21,3 +21,7 @@ func (e *OpError) Error() string {
 }
 
 func (e *OpError) Unwrap() error { return e.Err }
+
+// ErrForeign says that a table of the Client's name exists that no Client
+// made. It is not touched.
+var ErrForeign = errors.New("a table of this name exists that podplumb did not make")

@@ -1,0 +1,295 @@
+package nft
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Batch is a transaction being written. The zero Batch is not usable; see
+// NewBatch.
+type Batch struct {
+	w       wire
+	gen     int // where the generation's value lies, to be filled in by Commit
+	last    int // where the last message begins
+	seq     uint32
+	setID   uint32
+	changes int
+	err     error
+}
+
+const subsystem = unix.NFNL_SUBSYS_NFTABLES
+
+// Message types of a batch; x/sys/unix has them as untyped int.
+const (
+	batchBegin = unix.NFNL_MSG_BATCH_BEGIN
+	batchEnd   = unix.NFNL_MSG_BATCH_END
+)
+
+const firstSeq = 1
+
+// NewBatch returns an empty transaction.
+func NewBatch() *Batch {
+	b := &Batch{seq: firstSeq}
+	at := b.w.begin(batchBegin, 0, unix.AF_UNSPEC, subsystem)
+	b.w.uint32(unix.NFNL_BATCH_GENID, 0)
+	b.gen = len(b.w.b) - 4
+	b.w.end(at, b.seq)
+	return b
+}
+
+// Empty says that the batch would change nothing.
+func (b *Batch) Empty() bool { return b.changes == 0 }
+
+// Len is the size of the batch in bytes.
+func (b *Batch) Len() int { return len(b.w.b) }
+
+// Changes is the number of messages so far.
+func (b *Batch) Changes() int { return b.changes }
+
+func (b *Batch) message(typ, flags uint16, family Family, write func(w *wire)) {
+	b.seq++
+	b.last = b.w.begin(subsystem<<8|typ, flags, family, 0)
+	write(&b.w)
+	b.w.end(b.last, b.seq)
+	b.changes++
+}
+
+// finish closes the transaction and returns its bytes and the number of the
+// message whose answer ends it.
+func (b *Batch) finish(gen uint32) ([]byte, uint32) {
+	binary.BigEndian.PutUint32(b.w.b[b.gen:], gen)
+	flags := binary.NativeEndian.Uint16(b.w.b[b.last+6:])
+	binary.NativeEndian.PutUint16(b.w.b[b.last+6:], flags|unix.NLM_F_ACK)
+	full := b.w
+	at := full.begin(batchEnd, 0, unix.AF_UNSPEC, subsystem)
+	full.end(at, b.seq+1)
+	return full.b, b.seq
+}
+
+// AddTable adds the table with its sets, chains and rules. Adding a table
+// that exists adds to it; delete it in the same batch to replace it.
+func (b *Batch) AddTable(t *Table) {
+	b.table(t, 0)
+	for _, s := range t.Sets {
+		b.set(t, s)
+	}
+	for _, c := range t.Chains {
+		b.chain(t, c)
+	}
+	for _, c := range t.Chains {
+		b.rules(t, c)
+	}
+}
+
+// Table flags of the kernel; x/sys/unix lacks them.
+const (
+	tableOwner   = 2 // NFT_TABLE_F_OWNER
+	tablePersist = 4 // NFT_TABLE_F_PERSIST
+)
+
+func (b *Batch) table(t *Table, extra uint16) {
+	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|extra, t.Family, func(w *wire) {
+		w.string(unix.NFTA_TABLE_NAME, t.Name)
+		flags := uint32(0)
+		if t.Owned {
+			flags = tableOwner | tablePersist
+		}
+		w.uint32(unix.NFTA_TABLE_FLAGS, flags)
+		user := udataString(nil, udTableComment, t.Comment)
+		user = udata(user, udStamp, binary.BigEndian.AppendUint64(nil, t.Stamp()))
+		w.bytes(tableUserdata, user)
+	})
+}
+
+const tableUserdata = 6 // NFTA_TABLE_USERDATA
+
+// OwnTable takes over a table that outlived its owner.
+func (b *Batch) OwnTable(t *Table) { b.table(t, 0) }
+
+// DelTable deletes a table and all in it. The table must exist.
+func (b *Batch) DelTable(t *Table) {
+	b.message(unix.NFT_MSG_DELTABLE, 0, t.Family, func(w *wire) { w.string(unix.NFTA_TABLE_NAME, t.Name) })
+}
+
+// AddChain adds a chain with its rules to a table.
+func (b *Batch) AddChain(t *Table, c *Chain) {
+	b.chain(t, c)
+	b.rules(t, c)
+}
+
+// DelChain deletes a chain and its rules. Nothing may lead to it.
+func (b *Batch) DelChain(t *Table, name string) {
+	b.message(unix.NFT_MSG_DELRULE, 0, t.Family, func(w *wire) {
+		w.string(unix.NFTA_RULE_TABLE, t.Name)
+		w.string(unix.NFTA_RULE_CHAIN, name)
+	})
+	b.message(unix.NFT_MSG_DELCHAIN, 0, t.Family, func(w *wire) {
+		w.string(unix.NFTA_CHAIN_TABLE, t.Name)
+		w.string(unix.NFTA_CHAIN_NAME, name)
+	})
+}
+
+func (b *Batch) chain(t *Table, c *Chain) {
+	b.message(unix.NFT_MSG_NEWCHAIN, unix.NLM_F_CREATE, t.Family, func(w *wire) {
+		w.string(unix.NFTA_CHAIN_TABLE, t.Name)
+		w.string(unix.NFTA_CHAIN_NAME, c.Name)
+		if h := c.Hook; h != nil {
+			at := w.open(unix.NFTA_CHAIN_HOOK)
+			w.uint32(unix.NFTA_HOOK_HOOKNUM, uint32(h.Point))
+			w.uint32(unix.NFTA_HOOK_PRIORITY, uint32(h.Priority))
+			w.close(at)
+			w.string(unix.NFTA_CHAIN_TYPE, h.Type)
+		}
+	})
+}
+
+func (b *Batch) rules(t *Table, c *Chain) {
+	for _, r := range c.Rules {
+		b.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, t.Family, func(w *wire) {
+			w.string(unix.NFTA_RULE_TABLE, t.Name)
+			w.string(unix.NFTA_RULE_CHAIN, c.Name)
+			at := w.open(unix.NFTA_RULE_EXPRESSIONS)
+			if err := lower(w, t.Family, r); err != nil && b.err == nil {
+				b.err = err
+			}
+			w.close(at)
+			user := udataString(nil, udRuleComment, r.Comment)
+			w.bytes(unix.NFTA_RULE_USERDATA, udata(user, udStamp, binary.BigEndian.AppendUint64(nil, r.stamp())))
+		})
+	}
+}
+
+func (b *Batch) set(t *Table, s *Set) {
+	b.setID++
+	key, data := concatTypes(s.Key), concatTypes(s.Data)
+	flags := uint32(0)
+	if s.Map() {
+		flags |= unix.NFT_SET_MAP
+	}
+	if s.Interval {
+		flags |= unix.NFT_SET_INTERVAL
+		if len(key) > 1 {
+			flags |= setConcat
+		}
+	}
+	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, t.Family, func(w *wire) {
+		w.string(unix.NFTA_SET_TABLE, t.Name)
+		w.string(unix.NFTA_SET_NAME, s.Name)
+		w.uint32(unix.NFTA_SET_FLAGS, flags)
+		w.uint32(unix.NFTA_SET_KEY_TYPE, magic(key))
+		w.uint32(unix.NFTA_SET_KEY_LEN, uint32(size(key)))
+		if s.Verdict {
+			w.uint32(unix.NFTA_SET_DATA_TYPE, Verdicts.magic)
+			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(Verdicts.size))
+		} else if s.Map() {
+			w.uint32(unix.NFTA_SET_DATA_TYPE, magic(data))
+			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(size(data)))
+		}
+		w.uint32(unix.NFTA_SET_ID, b.setID)
+		if flags&setConcat != 0 {
+			desc := w.open(unix.NFTA_SET_DESC)
+			concat := w.open(setDescConcat)
+			for _, t := range key {
+				field := w.open(unix.NFTA_LIST_ELEM)
+				w.uint32(setFieldLen, uint32(t.size))
+				w.close(field)
+			}
+			w.close(concat)
+			w.close(desc)
+		}
+		w.bytes(unix.NFTA_SET_USERDATA, s.userdata())
+	})
+}
+
+// From linux/netfilter/nf_tables.h; x/sys/unix lacks them.
+const (
+	setConcat     = 0x80 // NFT_SET_CONCAT
+	setDescConcat = 2    // NFTA_SET_DESC_CONCAT
+	setFieldLen   = 1    // NFTA_SET_FIELD_LEN
+	elemKeyEnd    = 10   // NFTA_SET_ELEM_KEY_END
+)
+
+// magic is nft's number for a type: six bits for each part.
+func magic(types []Type) uint32 {
+	var m uint32
+	for _, t := range types {
+		m = m<<6 | t.magic
+	}
+	return m
+}
+
+// AddElements adds elements to a set. An element that exists with the same
+// value is no error; to change a value, delete the element first in the same
+// batch.
+func (b *Batch) AddElements(t *Table, s *Set, list []Element) {
+	b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, t, s, list)
+}
+
+// DelElements deletes elements, which must exist. Only keys count.
+func (b *Batch) DelElements(t *Table, s *Set, list []Element) {
+	b.elements(unix.NFT_MSG_DELSETELEM, 0, t, s, list)
+}
+
+func (b *Batch) elements(typ, flags uint16, t *Table, s *Set, list []Element) {
+	adding := typ == unix.NFT_MSG_NEWSETELEM
+	for len(list) > 0 {
+		b.message(typ, flags, t.Family, func(w *wire) {
+			w.string(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name)
+			w.string(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+			at := w.open(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+			for len(list) > 0 && len(w.b)-at < maxAttr-maxElement {
+				element(w, &list[0], adding)
+				list = list[1:]
+			}
+			w.close(at)
+		})
+	}
+}
+
+// maxElement bounds the bytes of one element: two keys of 64 bytes, a value,
+// 256 bytes of userdata, and headers.
+const maxElement = 768
+
+func element(w *wire, e *Element, adding bool) {
+	at := w.open(unix.NFTA_LIST_ELEM)
+	k := w.open(unix.NFTA_SET_ELEM_KEY)
+	w.bytes(unix.NFTA_DATA_VALUE, e.Key)
+	w.close(k)
+	if e.KeyEnd != nil {
+		k := w.open(elemKeyEnd)
+		w.bytes(unix.NFTA_DATA_VALUE, e.KeyEnd)
+		w.close(k)
+	}
+	if e.End {
+		w.uint32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
+	}
+	if adding {
+		elementData(w, e)
+	}
+	w.close(at)
+}
+
+func elementData(w *wire, e *Element) {
+	if e.Verdict != nil {
+		d := w.open(unix.NFTA_SET_ELEM_DATA)
+		v := w.open(unix.NFTA_DATA_VERDICT)
+		w.uint32(unix.NFTA_VERDICT_CODE, uint32(e.Verdict.Code))
+		if e.Verdict.Chain != "" {
+			w.string(unix.NFTA_VERDICT_CHAIN, e.Verdict.Chain)
+		}
+		w.close(v)
+		w.close(d)
+	} else if e.Data != nil {
+		d := w.open(unix.NFTA_SET_ELEM_DATA)
+		w.bytes(unix.NFTA_DATA_VALUE, e.Data)
+		w.close(d)
+	}
+	if e.Comment != "" || e.Extra != nil {
+		user := udataString(nil, udElemComment, e.Comment)
+		if e.Extra != nil {
+			user = udata(user, udExtra, e.Extra)
+		}
+		w.bytes(unix.NFTA_SET_ELEM_USERDATA, user)
+	}
+}

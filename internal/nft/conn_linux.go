@@ -1,0 +1,202 @@
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A Conn is one lasting nftables socket in one network namespace. Its methods
+// may be called from several goroutines; they take turns.
+type Conn struct {
+	mu    sync.Mutex
+	nl    *netlink.Conn
+	buf   []byte
+	seq   uint32
+	limit int
+	// unread is set while answers of a dump that was given up may still
+	// come; the socket is of no use then.
+	unread bool
+}
+
+const (
+	// timeout bounds the wait for an answer when the context does not.
+	timeout = 30 * time.Second
+	// receive is the size of the receive buffer. The kernel fills answers
+	// of dumps up to 32 KiB when the reader has room for them.
+	receive = 256 << 10
+	// sendLimit and receiveLimit are what the socket may queue.
+	sendLimit    = 64 << 20
+	receiveLimit = 8 << 20
+)
+
+// Open opens a socket in the network namespace that fd refers to, or in the
+// caller's for fd 0.
+func Open(fd int) (*Conn, error) {
+	nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: fd})
+	if err != nil {
+		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
+	}
+	c := &Conn{nl: nl, buf: make([]byte, receive)}
+	// The sizes are limits, not memory. Without CAP_NET_ADMIN in the first
+	// user namespace they stay at what the system allows.
+	_ = nl.SetWriteBuffer(sendLimit)
+	_ = nl.SetReadBuffer(receiveLimit)
+	// Errors need not repeat what they are about.
+	_ = nl.SetOption(netlink.CapAcknowledge, true)
+	_ = nl.SetOption(netlink.ExtendedAcknowledge, true)
+	if c.limit, err = nl.WriteBuffer(); err != nil {
+		nl.Close()
+		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
+	}
+	return c, nil
+}
+
+// Limit is the size of the largest batch that the socket takes, in bytes.
+func (c *Conn) Limit() int { return c.limit - 4096 }
+
+// PortID is the socket's address, which marks its changes in notifications
+// and the tables that it owns.
+func (c *Conn) PortID() uint32 { return c.nl.PID() }
+
+// Close closes the socket. Tables that it owns stay.
+func (c *Conn) Close() error { return c.nl.Close() }
+
+// Generation returns the number of the ruleset's current state. It changes
+// with every transaction in the namespace.
+func (c *Conn) Generation(ctx context.Context) (uint32, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var gen uint32
+	err := c.ask(ctx, unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, func(*wire) {}, func(m message) {
+		attrs(m.data, func(typ uint16, data []byte) {
+			if typ == unix.NFTA_GEN_ID {
+				gen = be32(data)
+			}
+		})
+	})
+	return gen, err
+}
+
+// Commit does the batch whole or, with an error, not at all. A gen other than
+// zero makes it fail with ErrStale unless the ruleset is still in that
+// generation. A batch that was sent is completed whatever ctx does.
+func (c *Conn) Commit(ctx context.Context, b *Batch, gen uint32) error {
+	if b.err != nil {
+		return b.err
+	}
+	if b.Empty() {
+		return nil
+	}
+	if b.Len() > c.Limit() {
+		return ErrTooBig
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.usable(ctx); err != nil {
+		return err
+	}
+	data, last := b.finish(gen)
+	if err := c.send(data); err != nil {
+		return err
+	}
+	// The kernel has done the batch and queued all answers by now.
+	var first error
+	acked := false
+	for {
+		n, err := c.recvNow()
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		messages(c.buf[:n], func(m message) {
+			if m.typ != unix.NLMSG_ERROR {
+				return
+			}
+			if err := m.err(); err != nil && first == nil {
+				first = commitError(err)
+			}
+			acked = acked || m.seq == last
+		})
+	}
+	if first == nil && !acked {
+		return errors.New("the kernel did not answer a transaction")
+	}
+	return first
+}
+
+func commitError(err error) error {
+	if errors.Is(err, unix.ERESTART) {
+		return ErrStale
+	}
+	return err
+}
+
+// usable fails when ctx is done or a dump was left unread.
+func (c *Conn) usable(ctx context.Context) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if c.unread {
+		return c.drain(ctx)
+	}
+	return nil
+}
+
+func (c *Conn) send(data []byte) error {
+	raw, err := c.nl.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	err = raw.Write(func(fd uintptr) bool {
+		sent = unix.Sendto(int(fd), data, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		return !errors.Is(sent, unix.EAGAIN) && !errors.Is(sent, unix.EINTR)
+	})
+	return errors.Join(err, sent)
+}
+
+func (c *Conn) recvNow() (int, error) {
+	raw, err := c.nl.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var got error
+	err = raw.Control(func(fd uintptr) {
+		for {
+			n, _, got = unix.Recvfrom(int(fd), c.buf, unix.MSG_DONTWAIT)
+			if got != unix.EINTR {
+				return
+			}
+		}
+	})
+	if err == nil {
+		err = got
+	}
+	return n, err
+}
+
+func (c *Conn) recv() (int, error) {
+	raw, err := c.nl.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var got error
+	err = raw.Read(func(fd uintptr) bool {
+		n, _, got = unix.Recvfrom(int(fd), c.buf, 0)
+		return got != unix.EAGAIN && got != unix.EINTR
+	})
+	if err == nil {
+		err = got
+	}
+	return n, err
+}

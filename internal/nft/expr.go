@@ -1,0 +1,153 @@
+package nft
+
+import (
+	"fmt"
+	"strings"
+)
+
+// An Expr is something that a rule computes from a packet.
+type Expr interface {
+	String() string
+	// types lists the data types of the value, more than one for a
+	// concatenation.
+	types() []Type
+	// family is the network protocol that a packet must have: 0 for any,
+	// else FamilyIPv4 or FamilyIPv6.
+	family() Family
+}
+
+// A Load reads a field of the packet or of what the kernel knows about it.
+type Load struct {
+	text   string
+	typ    Type
+	source source
+	// arg and arg2 depend on the source: payload base and offset, meta or
+	// conntrack key and direction, fib flags and result.
+	arg, arg2 uint32
+	fam       Family
+	// desc and field are nft's numbers for a payload field in typeof.
+	desc, field uint32
+}
+
+type source uint8
+
+const (
+	payload source = iota
+	meta
+	conntrack
+	fib
+)
+
+// Payload bases (NFT_PAYLOAD_*).
+const (
+	networkHeader   = 1
+	transportHeader = 2
+)
+
+// nft's numbers of protocol descriptions (enum proto_desc_id).
+const (
+	descTh  = 11
+	descIP  = 12
+	descIP6 = 13
+)
+
+// The fields, named as nft names them.
+var (
+	IPSaddr  = Load{"ip saddr", Addr4, payload, networkHeader, 12, FamilyIPv4, descIP, 11}
+	IPDaddr  = Load{"ip daddr", Addr4, payload, networkHeader, 16, FamilyIPv4, descIP, 12}
+	IP6Saddr = Load{"ip6 saddr", Addr6, payload, networkHeader, 8, FamilyIPv6, descIP6, 8}
+	IP6Daddr = Load{"ip6 daddr", Addr6, payload, networkHeader, 24, FamilyIPv6, descIP6, 9}
+	ThSport  = Load{"th sport", Port, payload, transportHeader, 0, 0, descTh, 1}
+	ThDport  = Load{"th dport", Port, payload, transportHeader, 2, 0, descTh, 2}
+
+	MetaMark     = Load{"meta mark", MarkType, meta, 3, 0, 0, 0, 0}
+	MetaIifname  = Load{"iifname", IfName, meta, 6, 0, 0, 0, 0}
+	MetaOifname  = Load{"oifname", IfName, meta, 7, 0, 0, 0, 0}
+	MetaSkuid    = Load{"meta skuid", UserID, meta, 10, 0, 0, 0, 0}
+	MetaNFProto  = Load{"meta nfproto", NFProto, meta, 15, 0, 0, 0, 0}
+	MetaL4Proto  = Load{"meta l4proto", InetProto, meta, 16, 0, 0, 0, 0}
+	CTStateField = Load{"ct state", CTState, conntrack, 0, noDirection, 0, 0, 0}
+	CTStatusBits = Load{"ct status", CTStatus, conntrack, 2, noDirection, 0, 0, 0}
+
+	CTOrigDaddr4   = Load{"ct original ip daddr", Addr4, conntrack, 20, 0, FamilyIPv4, 0, 0}
+	CTOrigDaddr6   = Load{"ct original ip6 daddr", Addr6, conntrack, 22, 0, FamilyIPv6, 0, 0}
+	CTOrigProtoDst = Load{"ct original proto-dst", Port, conntrack, 12, 0, 0, 0, 0}
+
+	FibDaddrType = Load{"fib daddr type", FibType, fib, 1 << 1, 3, 0, 0, 0}
+)
+
+const noDirection = 0xff
+
+func (l Load) String() string { return l.text }
+func (l Load) types() []Type  { return []Type{l.typ} }
+func (l Load) family() Family { return l.fam }
+
+// Concat joins expressions into one key.
+type Concat []Expr
+
+func (c Concat) String() string {
+	s := make([]string, len(c))
+	for i, e := range c {
+		s[i] = e.String()
+	}
+	return strings.Join(s, " . ")
+}
+
+func (c Concat) types() []Type {
+	var t []Type
+	for _, e := range c {
+		t = append(t, e.types()...)
+	}
+	return t
+}
+
+func (c Concat) family() Family {
+	for _, e := range c {
+		if f := e.family(); f != 0 {
+			return f
+		}
+	}
+	return 0
+}
+
+// Random is a random number below its value.
+type Random uint32
+
+func (r Random) String() string { return fmt.Sprintf("numgen random mod %d", uint32(r)) }
+func (Random) types() []Type    { return []Type{Integer} }
+func (Random) family() Family   { return 0 }
+
+// Mapped is the value that a map holds for a key.
+type Mapped struct {
+	Key Expr
+	Map *Set
+}
+
+func (m Mapped) String() string { return m.Key.String() + " map @" + m.Map.Name }
+func (m Mapped) types() []Type  { return concatTypes(m.Map.Data) }
+func (m Mapped) family() Family { return m.Key.family() }
+
+// Masked is the bits of a four-byte value in host byte order that Mask has.
+type Masked struct {
+	Of   Load
+	Mask uint32
+}
+
+func (m Masked) String() string { return fmt.Sprintf("%s & 0x%08x", m.Of, m.Mask) }
+func (m Masked) types() []Type  { return m.Of.types() }
+func (m Masked) family() Family { return m.Of.fam }
+
+func concatTypes(list []Expr) []Type { return Concat(list).types() }
+
+// size is the number of bytes that a value takes: concatenated parts are
+// padded to four each.
+func size(types []Type) int {
+	if len(types) == 1 {
+		return types[0].size
+	}
+	n := 0
+	for _, t := range types {
+		n += t.padded()
+	}
+	return n
+}

@@ -1,0 +1,232 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// Registers are counted in four-byte words; the first of 16 is firstWord.
+const (
+	firstWord   = unix.NFT_REG32_00
+	verdictWord = unix.NFT_REG_VERDICT
+)
+
+// lower appends a rule's expressions to w as list elements.
+func lower(w *wire, family Family, r Rule) error {
+	l := lowering{w: w, family: family}
+	if f := r.family(); f != 0 && family == FamilyInet {
+		l.load(MetaNFProto, firstWord)
+		l.add(&expr.Cmp{Op: expr.CmpOpEq, Register: firstWord, Data: []byte{byte(f)}})
+	}
+	for _, s := range r.Stmts {
+		l.stmt(s)
+	}
+	if l.err != nil {
+		return fmt.Errorf("rule %s: %w", r, l.err)
+	}
+	return nil
+}
+
+type lowering struct {
+	w      *wire
+	family Family
+	err    error
+}
+
+func (l *lowering) add(e expr.Any) {
+	b, err := expr.Marshal(byte(l.family), e)
+	if err != nil && l.err == nil {
+		l.err = err
+	}
+	l.w.bytes(unix.NFTA_LIST_ELEM|nested, b)
+}
+
+func (l *lowering) stmt(s Stmt) {
+	const reg = firstWord
+	switch s := s.(type) {
+	case In:
+		l.expr(s.Key, reg)
+		l.add(&expr.Lookup{SourceRegister: reg, SetName: s.Set.Name, Invert: s.Not})
+	case Is:
+		l.load(s.Field, reg)
+		op := expr.CmpOpEq
+		if s.Not {
+			op = expr.CmpOpNeq
+		}
+		l.add(&expr.Cmp{Op: op, Register: reg, Data: s.Value})
+	case Within:
+		l.load(s.Field, reg)
+		mask := prefixMask(s.Prefix)
+		l.add(&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))})
+		l.add(&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: s.Prefix.Masked().Addr().AsSlice()})
+	case Any:
+		l.masked(Masked{Of: s.Field, Mask: s.Bits}, reg)
+		l.add(&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: make([]byte, 4)})
+	case Verdict:
+		l.add(&expr.Verdict{Kind: expr.VerdictKind(s.Code), Chain: s.Chain})
+	case VMap:
+		l.expr(s.Key, reg)
+		l.add(&expr.Lookup{SourceRegister: reg, DestRegister: verdictWord, IsDestRegSet: true, SetName: s.Map.Name})
+	case ClearMark:
+		l.masked(Masked{Of: MetaMark, Mask: ^s.Bits}, reg)
+		l.add(&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg})
+	case PutMark:
+		l.putMark(s)
+	case DNAT:
+		l.dnat(s)
+	case Masquerade:
+		l.add(&expr.Masq{FullyRandom: true})
+	case Reject:
+		e := &expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}
+		if s.Reset {
+			e = &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}
+		}
+		l.add(e)
+	default:
+		l.err = fmt.Errorf("unknown statement %T", s)
+	}
+}
+
+// putMark stores value << shift into the mark and keeps the mark's low bits.
+// The kernel before 6.13 cannot combine two registers by "or", but a left
+// shift of two words moves the high bits of the second into the first: the
+// words are the value and the mark's low bits, shifted up before.
+func (l *lowering) putMark(s PutMark) {
+	const value, low = firstWord, firstWord + 1
+	l.expr(s.Value, value)
+	if s.Shift > 0 {
+		l.load(MetaMark, low)
+		l.shift(low, 4, 32-uint32(s.Shift))
+		l.shift(value, 8, uint32(s.Shift))
+	}
+	l.add(&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: value})
+}
+
+// shift shifts size bytes of registers left. google/nftables has no shifts.
+func (l *lowering) shift(reg, size, bits uint32) {
+	e := l.w.open(unix.NFTA_LIST_ELEM)
+	l.w.string(unix.NFTA_EXPR_NAME, "bitwise")
+	d := l.w.open(unix.NFTA_EXPR_DATA)
+	l.w.uint32(unix.NFTA_BITWISE_SREG, reg)
+	l.w.uint32(unix.NFTA_BITWISE_DREG, reg)
+	l.w.uint32(unix.NFTA_BITWISE_LEN, size)
+	l.w.uint32(bitwiseOp, bitwiseLshift)
+	v := l.w.open(bitwiseData)
+	l.w.bytes(unix.NFTA_DATA_VALUE, binary.NativeEndian.AppendUint32(nil, bits))
+	l.w.close(v)
+	l.w.close(d)
+	l.w.close(e)
+}
+
+// From linux/netfilter/nf_tables.h; x/sys/unix lacks them.
+const (
+	bitwiseOp     = 6 // NFTA_BITWISE_OP
+	bitwiseData   = 7 // NFTA_BITWISE_DATA
+	bitwiseLshift = 1 // NFT_BITWISE_LSHIFT
+)
+
+func (l *lowering) dnat(s DNAT) {
+	types := s.To.types()
+	if len(types) != 2 || types[1] != Port {
+		l.err = fmt.Errorf("dnat to %s: not an address and a port", s.To)
+		return
+	}
+	family := uint32(unix.NFPROTO_IPV4)
+	if types[0] == Addr6 {
+		family = unix.NFPROTO_IPV6
+	}
+	l.expr(s.To, firstWord)
+	l.add(&expr.NAT{
+		Type: expr.NATTypeDestNAT, Family: family,
+		RegAddrMin: firstWord, RegProtoMin: firstWord + uint32(types[0].size)/4,
+	})
+}
+
+// expr computes e into the words from reg on and returns the next free word.
+func (l *lowering) expr(e Expr, reg uint32) uint32 {
+	switch e := e.(type) {
+	case Load:
+		l.load(e, reg)
+		return reg + words(e)
+	case Concat:
+		for _, part := range e {
+			reg = l.expr(part, reg)
+		}
+		return reg
+	case Random:
+		l.add(&expr.Numgen{Register: reg, Modulus: uint32(e), Type: unix.NFT_NG_RANDOM})
+		return reg + 1
+	case Masked:
+		l.masked(e, reg)
+		return reg + 1
+	case Mapped:
+		l.expr(e.Key, reg)
+		l.add(&expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: e.Map.Name})
+		return reg + words(e)
+	}
+	l.err = fmt.Errorf("unknown expression %T", e)
+	return reg
+}
+
+func words(e Expr) uint32 {
+	n := 0
+	for _, t := range e.types() {
+		n += t.padded() / 4
+	}
+	return uint32(n)
+}
+
+func (l *lowering) masked(m Masked, reg uint32) {
+	l.load(m.Of, reg)
+	l.add(&expr.Bitwise{
+		SourceRegister: reg, DestRegister: reg, Len: 4,
+		Mask: binary.NativeEndian.AppendUint32(nil, m.Mask), Xor: make([]byte, 4),
+	})
+}
+
+func (l *lowering) load(f Load, reg uint32) {
+	switch f.source {
+	case payload:
+		base := expr.PayloadBaseNetworkHeader
+		if f.arg == transportHeader {
+			base = expr.PayloadBaseTransportHeader
+		}
+		l.add(&expr.Payload{DestRegister: reg, Base: base, Offset: f.arg2, Len: uint32(f.typ.size)})
+	case meta:
+		l.add(&expr.Meta{Key: expr.MetaKey(f.arg), Register: reg})
+	case conntrack:
+		l.conntrack(f, reg)
+	case fib:
+		l.add(&expr.Fib{
+			Register: reg, FlagDADDR: f.arg&unix.NFTA_FIB_F_DADDR != 0, FlagSADDR: f.arg&unix.NFTA_FIB_F_SADDR != 0,
+			ResultADDRTYPE: f.arg2 == unix.NFT_FIB_RESULT_ADDRTYPE,
+		})
+	}
+}
+
+// conntrack is written here because a direction of "original", which is
+// zero, must be sent for the fields that have one and must not for others.
+func (l *lowering) conntrack(f Load, reg uint32) {
+	e := l.w.open(unix.NFTA_LIST_ELEM)
+	l.w.string(unix.NFTA_EXPR_NAME, "ct")
+	d := l.w.open(unix.NFTA_EXPR_DATA)
+	l.w.uint32(unix.NFTA_CT_DREG, reg)
+	l.w.uint32(unix.NFTA_CT_KEY, f.arg)
+	if f.arg2 != noDirection {
+		l.w.bytes(unix.NFTA_CT_DIRECTION, []byte{byte(f.arg2)})
+	}
+	l.w.close(d)
+	l.w.close(e)
+}
+
+func prefixMask(p netip.Prefix) []byte {
+	mask := make([]byte, p.Addr().BitLen()/8)
+	for i := range p.Bits() {
+		mask[i/8] |= 0x80 >> (i % 8)
+	}
+	return mask
+}

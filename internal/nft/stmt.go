@@ -1,0 +1,194 @@
+package nft
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// A Stmt is a step of a rule: a condition that ends the rule when it does not
+// hold, or an action.
+type Stmt interface{ String() string }
+
+// In holds when the set has the key, or with Not when it has not.
+type In struct {
+	Key Expr
+	Set *Set
+	Not bool
+}
+
+func (s In) String() string { return s.Key.String() + not(s.Not) + " @" + s.Set.Name }
+
+// Is holds when a field has a value, given in the field's byte order.
+type Is struct {
+	Field Load
+	Value []byte
+	Text  string // as people write the value; empty prints hexadecimal
+	Not   bool
+}
+
+func (s Is) String() string {
+	text := s.Text
+	if text == "" {
+		text = "0x" + hex.EncodeToString(s.Value)
+	}
+	return s.Field.String() + not(s.Not) + " " + text
+}
+
+// Within holds when an address field lies in a prefix.
+type Within struct {
+	Field  Load
+	Prefix netip.Prefix
+}
+
+func (s Within) String() string { return s.Field.String() + " " + s.Prefix.String() }
+
+// Any holds when a field in host byte order has one of the bits.
+type Any struct {
+	Field Load
+	Bits  uint32
+	Text  string
+}
+
+func (s Any) String() string { return s.Field.String() + " " + s.Text }
+
+// A Verdict ends a rule. Jump and Goto name a chain.
+type Verdict struct {
+	Code  VerdictCode
+	Chain string
+}
+
+// VerdictCode is the kind of a verdict, by its number in the kernel.
+type VerdictCode int32
+
+// The verdicts.
+const (
+	Drop   VerdictCode = 0
+	Accept VerdictCode = 1
+	Jump   VerdictCode = -3
+	Goto   VerdictCode = -4
+	Return VerdictCode = -5
+)
+
+func (v Verdict) String() string {
+	switch v.Code {
+	case Drop:
+		return "drop"
+	case Accept:
+		return "accept"
+	case Jump:
+		return "jump " + v.Chain
+	case Goto:
+		return "goto " + v.Chain
+	case Return:
+		return "return"
+	}
+	return fmt.Sprintf("verdict(%d) %s", v.Code, v.Chain)
+}
+
+// VMap takes the verdict that a map holds for a key.
+type VMap struct {
+	Key Expr
+	Map *Set
+}
+
+func (s VMap) String() string { return s.Key.String() + " vmap @" + s.Map.Name }
+
+// ClearMark zeroes bits of the packet mark.
+type ClearMark struct{ Bits uint32 }
+
+func (s ClearMark) String() string {
+	return fmt.Sprintf("meta mark set meta mark & 0x%08x", ^s.Bits)
+}
+
+// PutMark writes the value of a map, which is four bytes in host byte order,
+// shifted left into the packet mark. The mark's Shift low bits are kept.
+type PutMark struct {
+	Value Mapped
+	Shift uint8
+}
+
+func (s PutMark) String() string {
+	if s.Shift == 0 {
+		return "meta mark set " + s.Value.String()
+	}
+	return fmt.Sprintf("meta mark set %s << %d", s.Value, s.Shift)
+}
+
+// DNAT sends the connection to the address and port that a map holds.
+type DNAT struct{ To Mapped }
+
+func (s DNAT) String() string {
+	proto := "ip"
+	if s.To.family() == FamilyIPv6 {
+		proto = "ip6"
+	}
+	return "dnat " + proto + " to " + s.To.String()
+}
+
+// Masquerade gives the connection an address of the outgoing interface and a
+// random port.
+type Masquerade struct{}
+
+func (Masquerade) String() string { return "masquerade fully-random" }
+
+// Reject answers with a refusal and drops the packet.
+type Reject struct{ Reset bool } // a TCP reset instead of ICMP port unreachable
+
+func (s Reject) String() string {
+	if s.Reset {
+		return "reject with tcp reset"
+	}
+	return "reject"
+}
+
+func not(n bool) string {
+	if n {
+		return " !="
+	}
+	return ""
+}
+
+// A Rule is steps taken in order.
+type Rule struct {
+	Stmts   []Stmt
+	Comment string // up to 127 bytes
+}
+
+func (r Rule) String() string {
+	s := make([]string, len(r.Stmts))
+	for i, st := range r.Stmts {
+		s[i] = st.String()
+	}
+	text := strings.Join(s, " ")
+	if r.Comment != "" {
+		text += fmt.Sprintf(" comment %q", r.Comment)
+	}
+	return text
+}
+
+// family is the one network protocol that the rule's fields need, or 0.
+func (r Rule) family() Family {
+	for _, st := range r.Stmts {
+		var f Family
+		switch s := st.(type) {
+		case In:
+			f = s.Key.family()
+		case Is:
+			f = s.Field.fam
+		case Within:
+			f = s.Field.fam
+		case VMap:
+			f = s.Key.family()
+		case PutMark:
+			f = s.Value.family()
+		case DNAT:
+			f = s.To.family()
+		}
+		if f != 0 {
+			return f
+		}
+	}
+	return 0
+}

@@ -1,0 +1,32 @@
+package nat
+
+import (
+	"slices"
+
+	"github.com/podplumb/podplumb/internal/plan"
+)
+
+// changes turns a Change into a Plan. It looks only at the named forwards.
+func (w *world) changes(c Change) Plan {
+	var p Plan
+	for _, f := range c.Set {
+		f = f.canonical()
+		ch := plan.Change[Key, Forward]{Key: f.Key(), Want: &f}
+		if have, ok := w.forwards[f.Key()]; ok {
+			if have.Forward.equal(&f) {
+				continue
+			}
+			old := have.Forward
+			ch.Have = &old
+		}
+		p.forwards = append(p.forwards, ch)
+	}
+	for _, k := range c.Drop {
+		if have, ok := w.forwards[k]; ok {
+			old := have.Forward
+			p.forwards = append(p.forwards, plan.Change[Key, Forward]{Key: k, Have: &old})
+		}
+	}
+	slices.SortFunc(p.forwards, func(a, b plan.Change[Key, Forward]) int { return a.Key.compare(b.Key) })
+	return p
+}

@@ -1,0 +1,274 @@
+package nat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/internal/nft"
+	"github.com/podplumb/podplumb/internal/plan"
+)
+
+// Client keeps one table in the state that it is given. Its methods may be
+// called from several goroutines; they take turns.
+type Client struct {
+	config Config
+	lay    *layout
+	ns     int // the namespace, for the sockets of Watch; 0 when closed
+
+	mu    sync.Mutex
+	conn  *nft.Conn
+	world *world // nil when it must be read first
+	gen   uint32 // of the ruleset when world was last known to be right
+	// exists says that the table is there, owned that it belongs to conn,
+	// damaged that it is not what a Client of this version would have made.
+	// orphan that it is owned by nobody but may be.
+	exists, owned, damaged, orphan bool
+	// canOwn turns false on a kernel without owned, persistent tables.
+	canOwn bool
+	wanted *State // what Watch restores; nil before anything was asked for
+}
+
+// tries bounds how often a change is planned again because others changed
+// the ruleset meanwhile.
+const tries = 10
+
+func newClient(c Config) (*Client, error) {
+	if err := c.complete(); err != nil {
+		return nil, &OpError{Op: "new", Err: err}
+	}
+	ns, err := holdNS(c)
+	if err != nil {
+		return nil, &OpError{Op: "new", Err: err}
+	}
+	conn, err := nft.Open(ns)
+	if err != nil {
+		unix.Close(ns)
+		return nil, &OpError{Op: "new", Err: err}
+	}
+	return &Client{config: c, lay: newLayout(c), ns: ns, conn: conn, canOwn: !c.Shared}, nil
+}
+
+// holdNS returns a descriptor of the namespace that lives as long as the
+// Client does.
+func holdNS(c Config) (int, error) {
+	if c.NetNS == nil {
+		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return 0, fmt.Errorf("opening the network namespace: %w", err)
+		}
+		return fd, nil
+	}
+	fd, err := unix.FcntlInt(uintptr(c.NetNS.Fd()), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return 0, fmt.Errorf("holding the network namespace: %w", err)
+	}
+	return fd, nil
+}
+
+func (c *Client) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ns == 0 {
+		return nil
+	}
+	err := errors.Join(c.conn.Close(), unix.Close(c.ns))
+	c.ns = 0
+	return err
+}
+
+func (c *Client) fail(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, nft.ErrStale) {
+		err = ErrStale
+	}
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w (needs CAP_NET_ADMIN, and that no other Client that is open owns the table)", err)
+	}
+	return &OpError{Op: op, Object: c.config.Table, Err: err}
+}
+
+func (c *Client) read(ctx context.Context) (State, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.world = nil
+	if err := c.know(ctx); err != nil {
+		return State{}, c.fail("read", err)
+	}
+	return c.world.state(), nil
+}
+
+func (c *Client) plan(ctx context.Context, want State) (Plan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := want.Validate(); err != nil {
+		return Plan{}, c.fail("plan", err)
+	}
+	if err := c.know(ctx); err != nil {
+		return Plan{}, c.fail("plan", err)
+	}
+	return c.diff(want), nil
+}
+
+// diff is what the kernel's table needs to hold want.
+func (c *Client) diff(want State) Plan {
+	if c.damaged {
+		// Nothing in the table is relied on: it is made anew.
+		p := Diff(State{}, want)
+		p.skeleton = plan.Modify
+		if want.empty() {
+			p.skeleton = plan.Remove
+		}
+		return p
+	}
+	p := Diff(c.world.state(), want)
+	switch {
+	case want.empty() && c.exists:
+		p.skeleton = plan.Remove
+	case !want.empty() && !c.exists:
+		p.skeleton = plan.Add
+	}
+	return p
+}
+
+func (s State) empty() bool {
+	return len(s.Networks) == 0 && len(s.Exclude) == 0 && len(s.Virtual) == 0 && len(s.Forwards) == 0
+}
+
+func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := want.Validate(); err != nil {
+		return Plan{}, c.fail("sync", err)
+	}
+	return c.again(ctx, "sync", func() (Plan, error) { return c.diff(want), nil })
+}
+
+func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := change.Validate(); err != nil {
+		return Plan{}, c.fail("update", err)
+	}
+	return c.again(ctx, "update", func() (Plan, error) {
+		if c.damaged {
+			return Plan{}, errors.New("the table was changed by others or made by another version: Sync it first")
+		}
+		p := c.world.changes(change)
+		if !c.exists && !p.Empty() {
+			p.skeleton = plan.Add
+		}
+		return p, nil
+	})
+}
+
+// again plans and does it, anew when others changed the ruleset in between.
+func (c *Client) again(ctx context.Context, op string, plan func() (Plan, error)) (Plan, error) {
+	for try := 0; ; try++ {
+		if err := c.know(ctx); err != nil {
+			return Plan{}, c.fail(op, err)
+		}
+		p, err := plan()
+		if err != nil {
+			return Plan{}, c.fail(op, err)
+		}
+		err = c.do(ctx, p)
+		if err == nil {
+			return p, nil
+		}
+		if !errors.Is(err, nft.ErrStale) || try >= tries {
+			return Plan{}, c.fail(op, err)
+		}
+	}
+}
+
+func (c *Client) apply(ctx context.Context, p Plan) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for try := 0; ; try++ {
+		if err := c.know(ctx); err != nil {
+			return c.fail("apply", err)
+		}
+		if !c.stillFits(p) {
+			return c.fail("apply", ErrStale)
+		}
+		p := p
+		if p.skeleton == 0 && !c.exists && !p.Empty() {
+			p.skeleton = plan.Add // made by Diff, which does not know of tables
+		}
+		err := c.do(ctx, p)
+		// Someone changed another table: the plan still fits, go on.
+		if !errors.Is(err, nft.ErrStale) || try >= tries {
+			return c.fail("apply", err)
+		}
+	}
+}
+
+func (c *Client) stillFits(p Plan) bool {
+	switch {
+	case p.Empty():
+		return true
+	case p.skeleton == plan.Modify, p.skeleton == plan.Remove && c.damaged:
+		return c.damaged
+	case c.damaged, p.skeleton == plan.Add && c.exists, p.skeleton == plan.Remove && !c.exists:
+		return false
+	}
+	return c.world.fits(p) && (p.skeleton != plan.Remove || len(p.forwards) == len(c.world.forwards))
+}
+
+// know makes world right, by reading the table unless nobody can have
+// changed it.
+func (c *Client) know(ctx context.Context) error {
+	if c.ns == 0 {
+		return fs.ErrClosed
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if c.world != nil && c.owned {
+		return nil
+	}
+	gen, err := c.conn.Generation(ctx)
+	if err != nil {
+		return err
+	}
+	if c.world != nil && gen == c.gen {
+		return nil
+	}
+	for range tries {
+		if err := c.load(ctx); err != nil {
+			c.world = nil
+			return err
+		}
+		c.gen = gen
+		if gen, err = c.conn.Generation(ctx); err != nil {
+			c.world = nil
+			return err
+		}
+		if gen == c.gen || c.owned {
+			return nil
+		}
+	}
+	c.world = nil
+	return nft.ErrInterrupted
+}
+
+// do makes the plan's changes in the kernel and in world.
+func (c *Client) do(ctx context.Context, p Plan) error {
+	if p.Empty() {
+		return nil
+	}
+	flows, err := c.commit(ctx, p)
+	if err != nil {
+		// Some of world may be ahead of the kernel.
+		c.world = nil
+		return err
+	}
+	return c.forget(ctx, flows)
+}

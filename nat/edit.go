@@ -1,0 +1,74 @@
+package nat
+
+import (
+	"fmt"
+	"sort"
+	"strings"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+// edits are changes to elements of the table, to be made in one transaction.
+type edits struct {
+	sets  map[*nft.Set]*setEdit
+	order []*nft.Set
+	// lanes that begin and end. Their chains are added before and removed
+	// after the elements that lead to them.
+	open, shut []lane
+	size       int // elements
+}
+
+type setEdit struct{ del, add []nft.Element }
+
+func (e *edits) of(s *nft.Set) *setEdit {
+	if se, ok := e.sets[s]; ok {
+		return se
+	}
+	if e.sets == nil {
+		e.sets = make(map[*nft.Set]*setEdit)
+	}
+	se := &setEdit{}
+	e.sets[s] = se
+	e.order = append(e.order, s)
+	return se
+}
+
+func (e *edits) add(s *nft.Set, list ...nft.Element) {
+	se := e.of(s)
+	se.add = append(se.add, list...)
+	e.size += len(list)
+}
+
+func (e *edits) del(s *nft.Set, list ...nft.Element) {
+	se := e.of(s)
+	se.del = append(se.del, list...)
+	e.size += len(list)
+}
+
+func (e *edits) empty() bool { return e.size == 0 && len(e.open) == 0 && len(e.shut) == 0 }
+
+// String prints the edits, sorted by set, for people and tests.
+func (e *edits) String() string {
+	var lines []string
+	for _, l := range e.open {
+		lines = append(lines, "+ chain "+l.name())
+	}
+	for _, s := range e.order {
+		for _, el := range e.sets[s].del {
+			lines = append(lines, "- "+s.Name+" "+s.Format(&el, false))
+		}
+		for _, el := range e.sets[s].add {
+			lines = append(lines, "+ "+s.Name+" "+s.Format(&el, true))
+		}
+	}
+	for _, l := range e.shut {
+		lines = append(lines, "- chain "+l.name())
+	}
+	sort.SliceStable(lines, func(i, j int) bool {
+		return fmt.Sprint(strings.SplitN(lines[i], " ", 3)[1]) < strings.SplitN(lines[j], " ", 3)[1]
+	})
+	if len(lines) == 0 {
+		return ""
+	}
+	return strings.Join(lines, "\n") + "\n"
+}

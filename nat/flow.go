@@ -1,0 +1,33 @@
+package nat
+
+import "net/netip"
+
+// A flow names connections that conntrack would go on sending where a forward
+// no longer leads: those to the forward, with a target only those to it.
+type flow struct {
+	key    Key
+	target netip.AddrPort // zero for all
+}
+
+// appendFlows adds the UDP flows that a change of a forward leaves behind. A
+// client that keeps sending from one port never makes a new connection, so
+// that its entry has to go: to follow a removed target to another one, and
+// to be led at all where there was no target before.
+func appendFlows(list []flow, have Forward, want *Forward) []flow {
+	if have.Proto != UDP {
+		return list
+	}
+	if want == nil || len(want.To) == 0 || len(have.To) == 0 {
+		return append(list, flow{key: have.Key()})
+	}
+	stay := make(map[netip.AddrPort]bool, len(want.To))
+	for _, t := range want.To {
+		stay[netip.AddrPortFrom(t.Addr, t.Port)] = true
+	}
+	for _, t := range have.To {
+		if at := netip.AddrPortFrom(t.Addr, t.Port); !stay[at] {
+			list = append(list, flow{key: have.Key(), target: at})
+		}
+	}
+	return list
+}

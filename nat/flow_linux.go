@@ -1,0 +1,254 @@
+package nat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Conntrack's netlink numbers (linux/netfilter/nfnetlink_conntrack.h);
+// x/sys/unix lacks them.
+const (
+	ctGet    = unix.NFNL_SUBSYS_CTNETLINK<<8 | 1 // IPCTNL_MSG_CT_GET
+	ctDelete = unix.NFNL_SUBSYS_CTNETLINK<<8 | 2 // IPCTNL_MSG_CT_DELETE
+
+	ctaTupleOrig  = 1
+	ctaTupleReply = 2
+	ctaFilter     = 25
+
+	ctaTupleIP    = 1
+	ctaTupleProto = 2
+
+	ctaIPv4Src = 1
+	ctaIPv4Dst = 2
+	ctaIPv6Src = 3
+	ctaIPv6Dst = 4
+
+	ctaProtoNum = 1
+	ctaSrcPort  = 2
+	ctaDstPort  = 3
+
+	ctaFilterOrigFlags  = 1
+	ctaFilterReplyFlags = 2
+
+	// Bits of the filter flags (net/netfilter/nf_internals.h).
+	matchIPSrc    = 1 << 0
+	matchIPDst    = 1 << 1
+	matchProtoNum = 1 << 3
+	matchSrcPort  = 1 << 4
+	matchDstPort  = 1 << 5
+)
+
+// flowTimeout bounds each exchange with conntrack when the context does not.
+const flowTimeout = 30 * time.Second
+
+// fewFlows is how many filtered deletions, each a walk through the whole
+// connection table, are done before one listing is cheaper.
+const fewFlows = 8
+
+// forget deletes the connections that flows name.
+func (c *Client) forget(ctx context.Context, flows []flow) error {
+	if len(flows) == 0 {
+		return nil
+	}
+	nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: c.ns})
+	if err != nil {
+		return fmt.Errorf("opening a conntrack socket: %w", err)
+	}
+	defer nl.Close()
+	limit := time.Now().Add(flowTimeout)
+	if d, ok := ctx.Deadline(); ok && d.Before(limit) {
+		limit = d
+	}
+	if err := nl.SetDeadline(limit); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = nl.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if len(flows) <= fewFlows {
+		for i, f := range flows {
+			err := deleteFlow(nl, f)
+			if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+				// Before Linux 6.11 a deletion cannot be filtered.
+				return deleteListed(nl, flows[i:])
+			}
+			if err != nil {
+				return fmt.Errorf("deleting connections to %s: %w", f.key, err)
+			}
+		}
+		return nil
+	}
+	return deleteListed(nl, flows)
+}
+
+// deleteFlow lets the kernel find and delete the connections of one flow.
+func deleteFlow(nl *netlink.Conn, f flow) error {
+	ae := netlink.NewAttributeEncoder()
+	ae.Nested(ctaTupleOrig, func(ae *netlink.AttributeEncoder) error {
+		encodeTuple(ae, tuple{dst: netip.AddrPortFrom(f.key.Addr, f.key.Port), proto: f.key.Proto})
+		return nil
+	})
+	reply := uint32(0)
+	if f.target.IsValid() {
+		reply = matchIPSrc | matchProtoNum | matchSrcPort
+		ae.Nested(ctaTupleReply, func(ae *netlink.AttributeEncoder) error {
+			encodeTuple(ae, tuple{src: f.target, proto: f.key.Proto})
+			return nil
+		})
+	}
+	ae.Nested(ctaFilter, func(ae *netlink.AttributeEncoder) error {
+		ae.Uint32(ctaFilterOrigFlags, matchIPDst|matchProtoNum|matchDstPort)
+		ae.Uint32(ctaFilterReplyFlags, reply)
+		return nil
+	})
+	_, err := execute(nl, ctDelete, netlink.Request|netlink.Acknowledge, f.key.Addr, ae)
+	return err
+}
+
+func execute(nl *netlink.Conn, typ netlink.HeaderType, flags netlink.HeaderFlags, family netip.Addr, ae *netlink.AttributeEncoder) ([]netlink.Message, error) {
+	data, err := ae.Encode()
+	if err != nil {
+		return nil, err
+	}
+	fam := byte(unix.AF_INET)
+	if family.Is6() {
+		fam = unix.AF_INET6
+	}
+	// Version 1 makes a deletion heed the family.
+	return nl.Execute(netlink.Message{
+		Header: netlink.Header{Type: typ, Flags: flags},
+		Data:   append([]byte{fam, 1, 0, 0}, data...),
+	})
+}
+
+// tuple is one direction of a connection.
+type tuple struct {
+	src, dst netip.AddrPort
+	proto    Proto
+}
+
+func encodeTuple(ae *netlink.AttributeEncoder, t tuple) {
+	ae.Nested(ctaTupleIP, func(ae *netlink.AttributeEncoder) error {
+		src, dst := uint16(ctaIPv4Src), uint16(ctaIPv4Dst)
+		if t.src.Addr().Is6() || t.dst.Addr().Is6() {
+			src, dst = ctaIPv6Src, ctaIPv6Dst
+		}
+		if t.src.IsValid() {
+			ae.Bytes(src, t.src.Addr().AsSlice())
+		}
+		if t.dst.IsValid() {
+			ae.Bytes(dst, t.dst.Addr().AsSlice())
+		}
+		return nil
+	})
+	ae.Nested(ctaTupleProto, func(ae *netlink.AttributeEncoder) error {
+		ae.Uint8(ctaProtoNum, uint8(t.proto))
+		if p := t.src.Port(); p != 0 {
+			ae.Bytes(ctaSrcPort, []byte{byte(p >> 8), byte(p)})
+		}
+		if p := t.dst.Port(); p != 0 {
+			ae.Bytes(ctaDstPort, []byte{byte(p >> 8), byte(p)})
+		}
+		return nil
+	})
+}
+
+// deleteListed lists the connections of each family and deletes those that
+// flows name one by one.
+func deleteListed(nl *netlink.Conn, flows []flow) error {
+	gone := make(map[flow]bool, len(flows))
+	families := map[bool]netip.Addr{}
+	for _, f := range flows {
+		gone[f] = true
+		families[f.key.Addr.Is4()] = f.key.Addr
+	}
+	for _, family := range families {
+		list, err := execute(nl, ctGet, netlink.Request|netlink.Dump, family, netlink.NewAttributeEncoder())
+		if err != nil {
+			return fmt.Errorf("listing connections: %w", err)
+		}
+		for _, m := range list {
+			orig, reply, ok := decodeConnection(m.Data)
+			if !ok || orig.proto != UDP {
+				continue
+			}
+			key := Key{Addr: orig.dst.Addr(), Port: orig.dst.Port(), Proto: orig.proto}
+			if !gone[flow{key: key}] && !gone[flow{key: key, target: reply.src}] {
+				continue
+			}
+			ae := netlink.NewAttributeEncoder()
+			ae.Nested(ctaTupleOrig, func(ae *netlink.AttributeEncoder) error {
+				encodeTuple(ae, orig)
+				return nil
+			})
+			_, err := execute(nl, ctDelete, netlink.Request|netlink.Acknowledge, family, ae)
+			if err != nil && !errors.Is(err, unix.ENOENT) {
+				return fmt.Errorf("deleting a connection to %s: %w", key, err)
+			}
+		}
+	}
+	return nil
+}
+
+func decodeConnection(b []byte) (orig, reply tuple, ok bool) {
+	if len(b) < 4 {
+		return orig, reply, false
+	}
+	ad, err := netlink.NewAttributeDecoder(b[4:])
+	if err != nil {
+		return orig, reply, false
+	}
+	for ad.Next() {
+		switch ad.Type() {
+		case ctaTupleOrig:
+			ad.Nested(decodeTuple(&orig))
+		case ctaTupleReply:
+			ad.Nested(decodeTuple(&reply))
+		}
+	}
+	return orig, reply, ad.Err() == nil && orig.dst.IsValid() && reply.src.IsValid()
+}
+
+func decodeTuple(t *tuple) func(*netlink.AttributeDecoder) error {
+	return func(ad *netlink.AttributeDecoder) error {
+		var src, dst netip.Addr
+		var sport, dport uint16
+		for ad.Next() {
+			switch ad.Type() {
+			case ctaTupleIP:
+				ad.Nested(func(ad *netlink.AttributeDecoder) error {
+					for ad.Next() {
+						switch ad.Type() {
+						case ctaIPv4Src, ctaIPv6Src:
+							src, _ = netip.AddrFromSlice(ad.Bytes())
+						case ctaIPv4Dst, ctaIPv6Dst:
+							dst, _ = netip.AddrFromSlice(ad.Bytes())
+						}
+					}
+					return nil
+				})
+			case ctaTupleProto:
+				ad.Nested(func(ad *netlink.AttributeDecoder) error {
+					for ad.Next() {
+						switch b := ad.Bytes(); {
+						case ad.Type() == ctaProtoNum && len(b) == 1:
+							t.proto = Proto(b[0])
+						case ad.Type() == ctaSrcPort && len(b) == 2:
+							sport = uint16(b[0])<<8 | uint16(b[1])
+						case ad.Type() == ctaDstPort && len(b) == 2:
+							dport = uint16(b[0])<<8 | uint16(b[1])
+						}
+					}
+					return nil
+				})
+			}
+		}
+		t.src, t.dst = netip.AddrPortFrom(src, sport), netip.AddrPortFrom(dst, dport)
+		return nil
+	}
+}

@@ -1,0 +1,185 @@
+package nat
+
+import (
+	"math/bits"
+	"net/netip"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+// layout is the table's fixed part. Everything that State holds lives in the
+// elements of its sets and maps; only lanes come and go.
+type layout struct {
+	table *nft.Table
+	mark  uint32
+	lanes *nft.Set
+	v4    family
+	v6    family
+}
+
+// family is the part of the layout for one address family.
+type family struct {
+	saddr, daddr nft.Load
+	origin       nft.Load // destination before translation
+	key          nft.Concat
+	multicast    netip.Prefix
+
+	networks  *nft.Set // sources to masquerade
+	excluded  *nft.Set // destinations that they reach untranslated
+	virtual   *nft.Set // ranges that exist only as forwards -> verdict
+	addresses *nft.Set // addresses that have a forward
+	forwards  *nft.Set // address, protocol, port -> lane number
+	targets   *nft.Set // address, protocol, port, slot -> address, port
+	rejected  *nft.Set // forwards without targets
+	dropped   *nft.Set // the same, silent
+	hairpin   *nft.Set // target to itself
+	masqAll   *nft.Set // forwards whose connections are all masqueraded
+	masqFar   *nft.Set // forwards whose connections from elsewhere are
+
+	suffix string
+}
+
+func (l *layout) families() [2]*family { return [2]*family{&l.v4, &l.v6} }
+
+func (l *layout) of(a netip.Addr) *family {
+	if a.Is4() {
+		return &l.v4
+	}
+	return &l.v6
+}
+
+// shift is where the lane's number stands in the mark.
+func (l *layout) shift() uint8 { return uint8(bits.TrailingZeros32(l.mark)) }
+
+// capacity is the number of lanes that the mark can tell apart.
+func (l *layout) capacity() int { return 1<<(32-l.shift()) - 1 }
+
+// Hook priorities of netfilter (linux/netfilter_ipv4.h).
+const (
+	priorityDNAT   = -100
+	priorityFilter = 0
+	prioritySNAT   = 100
+)
+
+func newLayout(c Config) *layout {
+	l := &layout{mark: c.Mark}
+	l.v4 = newFamily("4", nft.IPSaddr, nft.IPDaddr, nft.CTOrigDaddr4, netip.MustParsePrefix("224.0.0.0/4"))
+	l.v6 = newFamily("6", nft.IP6Saddr, nft.IP6Daddr, nft.CTOrigDaddr6, netip.MustParsePrefix("ff00::/8"))
+	l.lanes = &nft.Set{
+		Name: "lanes", Key: []nft.Expr{nft.MetaMark}, Verdict: true,
+		Comment: "lane number in the mark -> chain that draws a slot",
+	}
+	l.table = &nft.Table{
+		Family: nft.FamilyInet, Name: c.Table, Comment: "podplumb nat", Owned: !c.Shared,
+		Sets:   []*nft.Set{l.lanes},
+		Chains: l.chains(),
+	}
+	for _, f := range l.families() {
+		l.table.Sets = append(l.table.Sets, f.sets()...)
+	}
+	return l
+}
+
+func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast netip.Prefix) family {
+	key := nft.Concat{daddr, nft.MetaL4Proto, nft.ThDport}
+	f := family{suffix: suffix, saddr: saddr, daddr: daddr, origin: origin, key: key, multicast: multicast}
+	f.networks = &nft.Set{Name: "networks" + suffix, Key: []nft.Expr{saddr}, Interval: true, Comment: "sources to masquerade"}
+	f.excluded = &nft.Set{Name: "excluded" + suffix, Key: []nft.Expr{daddr}, Interval: true, Comment: "destinations never translated"}
+	f.virtual = &nft.Set{Name: "virtual" + suffix, Key: []nft.Expr{daddr}, Verdict: true, Interval: true, Comment: "ranges that exist only as forwards"}
+	f.addresses = &nft.Set{Name: "addresses" + suffix, Key: []nft.Expr{daddr}, Comment: "addresses of forwards"}
+	f.forwards = &nft.Set{Name: "forwards" + suffix, Key: key, Data: []nft.Expr{nft.MetaMark}, Comment: "forward -> lane number"}
+	f.targets = &nft.Set{
+		Name: "targets" + suffix, Key: append(append([]nft.Expr{}, key...), nft.Random(maxSlots)),
+		Data: []nft.Expr{daddr, nft.ThDport}, Comment: "forward and slot -> target",
+	}
+	f.rejected = &nft.Set{Name: "rejected" + suffix, Key: key, Comment: "forwards without targets"}
+	f.dropped = &nft.Set{Name: "dropped" + suffix, Key: key, Comment: "forwards without targets, silent"}
+	f.hairpin = &nft.Set{Name: "hairpin" + suffix, Key: []nft.Expr{saddr, daddr}, Comment: "targets that reach themselves"}
+	f.masqAll = &nft.Set{Name: "masquerade-all" + suffix, Key: key, Comment: "forwards, masqueraded from anywhere"}
+	f.masqFar = &nft.Set{Name: "masquerade-remote" + suffix, Key: key, Comment: "forwards, masqueraded from outside"}
+	return f
+}
+
+func (f *family) sets() []*nft.Set {
+	return []*nft.Set{
+		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.targets,
+		f.rejected, f.dropped, f.hairpin, f.masqAll, f.masqFar,
+	}
+}
+
+// chain makes a chain; rule makes a rule.
+func chain(name string, rules ...nft.Rule) *nft.Chain { return &nft.Chain{Name: name, Rules: rules} }
+
+func rule(stmts ...nft.Stmt) nft.Rule { return nft.Rule{Stmts: stmts} }
+
+func hooked(typ string, point nft.HookPoint, priority int32, rules ...nft.Rule) *nft.Chain {
+	return &nft.Chain{Name: point.String(), Hook: &nft.Hook{Type: typ, Point: point, Priority: priority}, Rules: rules}
+}
+
+var ret = nft.Verdict{Code: nft.Return}
+
+func jump(to string) nft.Verdict { return nft.Verdict{Code: nft.Jump, Chain: to} }
+func goTo(to string) nft.Verdict { return nft.Verdict{Code: nft.Goto, Chain: to} }
+func isTCP() nft.Stmt            { return nft.Is{Field: nft.MetaL4Proto, Value: []byte{byte(TCP)}, Text: "tcp"} }
+func isLocal(no bool) nft.Stmt {
+	return nft.Is{Field: nft.FibDaddrType, Value: nft.AppendUint32(nil, 2), Text: "local", Not: no}
+}
+func inSet(k nft.Expr, s *nft.Set) nft.Stmt { return nft.In{Key: k, Set: s} }
+
+// Conntrack bits (linux/netfilter/nf_conntrack_common.h).
+var (
+	knownState = nft.Any{Field: nft.CTStateField, Bits: 1<<1 | 1<<2, Text: "established,related"}
+	translated = nft.Any{Field: nft.CTStatusBits, Bits: 1 << 5, Text: "dnat"}
+)
+
+func (l *layout) chains() []*nft.Chain {
+	dispatch := chain("dispatch")
+	refuse := chain("refuse", rule(knownState, ret), rule(translated, ret))
+	post := hooked("nat", nft.Postrouting, prioritySNAT, rule(translated, jump("translated")))
+	back := chain("translated")
+	var perFamily []*nft.Chain
+	for _, f := range l.families() {
+		serve := "serve" + f.suffix
+		first := rule(inSet(f.daddr, f.addresses), jump(serve))
+		again := first
+		again.Comment = "again, should a change have come in between"
+		dispatch.Rules = append(dispatch.Rules, first, again)
+		refuse.Rules = append(refuse.Rules,
+			rule(inSet(f.key, f.rejected), goTo("reject")),
+			rule(inSet(f.key, f.dropped), nft.Verdict{Code: nft.Drop}),
+			rule(inSet(f.daddr, f.addresses), isLocal(true), goTo("reject")),
+			rule(nft.VMap{Key: f.daddr, Map: f.virtual}),
+		)
+		origin := nft.Concat{f.origin, nft.MetaL4Proto, nft.CTOrigProtoDst}
+		back.Rules = append(back.Rules,
+			rule(inSet(nft.Concat{f.saddr, f.daddr}, f.hairpin), nft.Masquerade{}),
+			rule(inSet(origin, f.masqAll), nft.Masquerade{}),
+			rule(inSet(origin, f.masqFar), jump("remote"+f.suffix)),
+		)
+		post.Rules = append(post.Rules, rule(inSet(f.saddr, f.networks), jump("outbound"+f.suffix)))
+		put := rule(nft.PutMark{Value: nft.Mapped{Key: f.key, Map: f.forwards}, Shift: l.shift()})
+		put.Comment = "the other bits of the mark are kept"
+		perFamily = append(perFamily,
+			chain(serve,
+				rule(nft.ClearMark{Bits: l.mark}), put,
+				rule(nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.mark}, Map: l.lanes})),
+			chain("remote"+f.suffix,
+				rule(inSet(f.saddr, f.networks), ret), rule(inSet(f.saddr, f.excluded), ret), rule(nft.Masquerade{})),
+			chain("outbound"+f.suffix,
+				rule(inSet(f.daddr, f.networks), ret), rule(inSet(f.daddr, f.excluded), ret),
+				rule(nft.Within{Field: f.daddr, Prefix: f.multicast}, ret), rule(nft.Masquerade{})),
+		)
+	}
+	reject := chain("reject", rule(isTCP(), nft.Reject{Reset: true}), rule(nft.Reject{}))
+	output := hooked("nat", nft.Output, priorityDNAT, rule(jump("dispatch")))
+	outputCheck := hooked("filter", nft.Output, priorityFilter, rule(jump("refuse")))
+	outputCheck.Name = "output-refuse"
+	return append(append([]*nft.Chain{
+		hooked("nat", nft.Prerouting, priorityDNAT, rule(jump("dispatch"))),
+		output, dispatch,
+	}, perFamily...),
+		hooked("filter", nft.Forward, priorityFilter, rule(jump("refuse"))),
+		hooked("filter", nft.Input, priorityFilter, rule(jump("refuse"))),
+		outputCheck, refuse, reject, post, back,
+	)
+}

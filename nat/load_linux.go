@@ -1,0 +1,354 @@
+package nat
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"net/netip"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+// load reads the table into world and notes what is wrong with it.
+func (c *Client) load(ctx context.Context) error {
+	w := newWorld(c.lay)
+	info, err := c.conn.Table(ctx, c.lay.table.Family, c.lay.table.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.world, c.exists, c.owned, c.damaged, c.orphan = w, false, false, false, false
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Stamp == 0 {
+		return ErrForeign
+	}
+	c.exists = true
+	c.owned = info.Owner == c.conn.PortID()
+	c.orphan = info.Persist && info.Owner == 0
+	r := reader{c: c, w: w}
+	intact := info.Stamp == c.lay.table.Stamp()
+	if intact {
+		if intact, err = r.all(ctx); errors.Is(err, fs.ErrNotExist) {
+			intact, err = false, nil // a set is missing
+		}
+		if err != nil {
+			return err
+		}
+	}
+	c.world, c.damaged = w, !intact
+	return nil
+}
+
+// reader fills a world from the kernel's elements.
+type reader struct {
+	c     *Client
+	w     *world
+	slots map[Key][]netip.AddrPort
+	doors map[Key]uint32 // lane numbers; zero for refused forwards
+	bad   bool           // an element is not one that a Client writes
+}
+
+// all reads everything and says whether it is exactly what this version
+// would have written.
+func (r *reader) all(ctx context.Context) (bool, error) {
+	r.slots, r.doors = map[Key][]netip.AddrPort{}, map[Key]uint32{}
+	if err := r.lanes(ctx); err != nil {
+		return false, err
+	}
+	var chains []*nft.Chain
+	for l := range r.w.lanes {
+		chains = append(chains, l.chain(r.c.lay))
+	}
+	if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
+		return false, err
+	}
+	shared := map[*nft.Set]map[netip.Addr]int{}
+	for _, f := range r.c.lay.families() {
+		if err := r.ranges(ctx, f); err != nil {
+			return false, err
+		}
+		if err := r.forwards(ctx, f); err != nil {
+			return false, err
+		}
+		for _, s := range []*nft.Set{f.addresses, f.hairpin} {
+			m := map[netip.Addr]int{}
+			shared[s] = m
+			err := r.elements(ctx, s, func() { clear(m) }, func(e *nft.Element) {
+				if a, ok := netip.AddrFromSlice(e.Key[:len(e.Key)/(len(s.Key))]); ok {
+					m[a] = 1
+				}
+			})
+			if err != nil {
+				return false, err
+			}
+		}
+	}
+	r.entries()
+	for _, f := range r.c.lay.families() {
+		if !sameKeys(shared[f.addresses], r.w.addresses, f) || !sameKeys(shared[f.hairpin], r.w.hairpin, f) {
+			r.bad = true
+		}
+	}
+	return !r.bad, nil
+}
+
+// sameKeys compares what one family's set holds with what is in use.
+func sameKeys(have, want map[netip.Addr]int, f *family) bool {
+	n := 0
+	for a := range want {
+		if a.Is4() != f.is4() {
+			continue
+		}
+		n++
+		if have[a] == 0 {
+			return false
+		}
+	}
+	return n == len(have)
+}
+
+func (f *family) is4() bool { return f.suffix == "4" }
+
+func (r *reader) elements(ctx context.Context, s *nft.Set, reset func(), each func(*nft.Element)) error {
+	return r.c.conn.Elements(ctx, r.c.lay.table, s.Name, r.c.owned, reset, each)
+}
+
+func (r *reader) lanes(ctx context.Context) error {
+	return r.elements(ctx, r.c.lay.lanes,
+		func() { clear(r.w.lanes); r.w.numbers = make([]bool, 1) },
+		func(e *nft.Element) {
+			if e.Verdict == nil || len(e.Key) != 4 {
+				r.bad = true
+				return
+			}
+			l, ok := parseLane(e.Verdict.Chain)
+			number := binary.NativeEndian.Uint32(e.Key) >> r.c.lay.shift()
+			if !ok || number == 0 {
+				r.bad = true
+				return
+			}
+			for len(r.w.numbers) <= int(number) {
+				r.w.numbers = append(r.w.numbers, false)
+			}
+			r.w.numbers[number] = true
+			r.w.lanes[l] = &laneUse{number: number}
+		})
+}
+
+func (r *reader) ranges(ctx context.Context, f *family) error {
+	err := r.prefixes(ctx, f.networks, func(p netip.Prefix, e *nft.Element) {
+		r.w.networks[p] = Network{Prefix: p, Name: e.Comment}
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.prefixes(ctx, f.excluded, func(p netip.Prefix, _ *nft.Element) { r.w.exclude[p] = p }); err != nil {
+		return err
+	}
+	return r.prefixes(ctx, f.virtual, func(p netip.Prefix, e *nft.Element) {
+		v := Virtual{Prefix: p}
+		if e.Verdict != nil && e.Verdict.Code == nft.Drop {
+			v.Miss = Drop
+		}
+		r.w.virtual[p] = v
+	})
+}
+
+// prefixes reads an interval set. The kernel lists the ends and beginnings of
+// ranges in no promised order.
+func (r *reader) prefixes(ctx context.Context, s *nft.Set, each func(netip.Prefix, *nft.Element)) error {
+	type start struct {
+		addr netip.Addr
+		e    nft.Element
+	}
+	var starts []start
+	ends := map[netip.Addr]bool{}
+	err := r.elements(ctx, s, func() { starts = nil; clear(ends) }, func(e *nft.Element) {
+		a, ok := netip.AddrFromSlice(e.Key)
+		switch {
+		case !ok:
+			r.bad = true
+		case e.End:
+			ends[a] = true
+		default:
+			starts = append(starts, start{a, nft.Element{Comment: e.Comment, Verdict: e.Verdict}})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, st := range starts {
+		p, ok := rangeFrom(st.addr, ends)
+		if !ok {
+			r.bad = true
+			continue
+		}
+		each(p, &st.e)
+	}
+	return nil
+}
+
+// rangeFrom finds the prefix that begins at a address: the one whose end is
+// an element, the longest first; without any, the one that ends with the
+// last address.
+func rangeFrom(a netip.Addr, ends map[netip.Addr]bool) (netip.Prefix, bool) {
+	for bits := a.BitLen(); bits >= 0; bits-- {
+		p := netip.PrefixFrom(a, bits)
+		if p.Masked() != p {
+			break
+		}
+		list := nft.Range(p)
+		if len(list) == 1 {
+			return p, true
+		}
+		if end, _ := netip.AddrFromSlice(list[1].Key); ends[end] {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+func (r *reader) forwards(ctx context.Context, f *family) error {
+	mine := func(k Key) bool { return k.Addr.Is4() == f.is4() }
+	drop := func() {
+		for k := range r.slots {
+			if mine(k) {
+				delete(r.slots, k)
+			}
+		}
+	}
+	if err := r.elements(ctx, f.targets, drop, func(e *nft.Element) { r.target(f, e) }); err != nil {
+		return err
+	}
+	for _, s := range []*nft.Set{f.forwards, f.rejected, f.dropped} {
+		var seen []Key
+		reset := func() {
+			for _, k := range seen {
+				delete(r.w.forwards, k)
+				delete(r.doors, k)
+			}
+			seen = nil
+		}
+		err := r.elements(ctx, s, reset, func(e *nft.Element) {
+			k, ok := parseForwardKey(f, e.Key)
+			if _, twice := r.w.forwards[k]; !ok || twice {
+				r.bad = true
+				return
+			}
+			seen = append(seen, k)
+			en := &entry{Forward: Forward{Addr: k.Addr, Port: k.Port, Proto: k.Proto, Name: e.Comment}}
+			if s == f.dropped || len(e.Extra) == 1 && Refusal(e.Extra[0]) == Drop {
+				en.Empty = Drop
+			}
+			r.w.forwards[k] = en
+			if s == f.forwards && len(e.Data) == 4 {
+				r.doors[k] = binary.NativeEndian.Uint32(e.Data)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return r.masquerades(ctx, f)
+}
+
+func (r *reader) masquerades(ctx context.Context, f *family) error {
+	for s, m := range map[*nft.Set]Masquerade{f.masqAll: MasqueradeAll, f.masqFar: MasqueradeRemote} {
+		reset := func() {
+			for k, en := range r.w.forwards {
+				if k.Addr.Is4() == f.is4() && en.Masquerade == m {
+					en.Masquerade = MasqueradeHairpin
+				}
+			}
+		}
+		err := r.elements(ctx, s, reset, func(e *nft.Element) {
+			k, ok := parseForwardKey(f, e.Key)
+			en := r.w.forwards[k]
+			if !ok || en == nil || en.Masquerade != MasqueradeHairpin {
+				r.bad = true
+				return
+			}
+			en.Masquerade = m
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) target(f *family, e *nft.Element) {
+	k, ok := parseForwardKey(f, e.Key)
+	size := f.addrSize()
+	if !ok || len(e.Key) != size+12 || len(e.Data) < size+2 {
+		r.bad = true
+		return
+	}
+	slot := int(binary.NativeEndian.Uint32(e.Key[size+8:]))
+	if slot >= maxSlots {
+		r.bad = true
+		return
+	}
+	list := r.slots[k]
+	for len(list) <= slot {
+		list = append(list, netip.AddrPort{})
+	}
+	a, _ := netip.AddrFromSlice(e.Data[:size])
+	list[slot] = netip.AddrPortFrom(a, binary.BigEndian.Uint16(e.Data[size:]))
+	r.slots[k] = list
+}
+
+func (f *family) addrSize() int {
+	if f.is4() {
+		return 4
+	}
+	return 16
+}
+
+func parseForwardKey(f *family, b []byte) (Key, bool) {
+	size := f.addrSize()
+	if len(b) < size+8 {
+		return Key{}, false
+	}
+	a, _ := netip.AddrFromSlice(b[:size])
+	return Key{Addr: a, Proto: Proto(b[size]), Port: binary.BigEndian.Uint16(b[size+4:])}, true
+}
+
+// entries completes the forwards with their targets and counts what they
+// share.
+func (r *reader) entries() {
+	for k, en := range r.w.forwards {
+		en.slots = r.slots[k]
+		delete(r.slots, k)
+		r.w.addresses[k.Addr]++
+		number, served := r.doors[k]
+		if served != (len(en.slots) > 0) {
+			r.bad = true
+		}
+		if !served {
+			continue
+		}
+		l, ok := r.w.lanes[laneFor(max(len(en.slots), 1))]
+		if !ok || l.number != number {
+			r.bad = true
+			continue
+		}
+		l.count++
+		for _, t := range en.slots {
+			if !t.IsValid() {
+				r.bad = true
+				continue
+			}
+			en.To = append(en.To, Target{Addr: t.Addr(), Port: t.Port()})
+		}
+		en.To = canonicalTargets(en.To)
+		for _, t := range en.To {
+			r.w.hairpin[t.Addr]++
+		}
+	}
+	if len(r.slots) > 0 {
+		r.bad = true // targets of nothing
+	}
+}
