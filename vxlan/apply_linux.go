@@ -19,6 +19,7 @@ const maxFailures = 16
 // writer carries out the changes of one plan.
 type writer struct {
 	*Client
+	links   []rtnl.Link    // every link as it was read
 	index   map[string]int // of every link by name
 	changes []plan.Change[key, entry]
 	want    []entry         // all wanted entries, for devices that are made again

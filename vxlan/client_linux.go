@@ -169,7 +169,7 @@ func (c *Client) apply(ctx context.Context, p Plan, o *observed) error {
 			return &OpError{Op: "apply", Object: object(key{kind: kindDevice, dev: d.Name}), Err: ErrUnresolved}
 		}
 	}
-	w := writer{Client: c, changes: p.changes, want: expand(p.want), index: make(map[string]int, len(o.names))}
+	w := writer{Client: c, changes: p.changes, want: expand(p.want), links: o.links, index: make(map[string]int, len(o.names))}
 	for index, name := range o.names {
 		w.index[name] = index
 	}

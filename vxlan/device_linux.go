@@ -49,6 +49,13 @@ func (w *writer) create(ctx context.Context, d *Device) error {
 		}
 		delete(w.index, c.Key.dev)
 	}
+	for i := range w.links {
+		if l := &w.links[i]; halfMade(l, d) {
+			if err := missingIsFine(w.conn.DelLink(ctx, l.Index)); err != nil {
+				return err
+			}
+		}
+	}
 	if _, err := w.add(ctx, d, d.Name); err != nil {
 		return taken(err)
 	}

@@ -3,7 +3,6 @@ package vxlan
 import (
 	"context"
 	"fmt"
-	"net/netip"
 
 	"golang.org/x/sys/unix"
 
@@ -89,13 +88,11 @@ func (o *observed) put(c classified) {
 	}
 }
 
-// addLink files a link as own device or as foreign.
+// addLink files a link if it is the client's.
 func (o *observed) addLink(l *rtnl.Link) {
 	if _, ok := o.owned[l.Index]; ok {
 		o.entries = append(o.entries, deviceEntry(l, o.names))
-		return
 	}
-	o.taken[key{kind: kindDevice, dev: l.Name}] = foreignLink(l)
 }
 
 func foreignLink(l *rtnl.Link) Foreign {
@@ -295,25 +292,38 @@ func (o *observed) conflicts(changes []plan.Change[key, entry]) []error {
 		if ch.Want == nil {
 			continue
 		}
-		if f, ok := o.taken[ch.Key]; ok {
+		if ch.Key.kind == kindDevice {
+			out = append(out, o.inTheWay(ch.Want.device)...)
+		} else if f, ok := o.taken[ch.Key]; ok {
 			out = append(out, &ConflictError{Object: object(ch.Key), Foreign: f})
-		}
-		if ch.Key.kind != kindDevice {
-			continue
-		}
-		for i := range o.links {
-			l := &o.links[i]
-			if _, ours := o.owned[l.Index]; !ours && l.VXLAN != nil && l.Name != ch.Key.dev && clash(ch.Want.device, l.VXLAN) {
-				out = append(out, &ConflictError{Object: object(ch.Key), Foreign: foreignLink(l)})
-			}
 		}
 	}
 	return out
 }
 
+// inTheWay lists the foreign links that have the device's name, or that the kernel takes for the same device.
+func (o *observed) inTheWay(d *Device) []error {
+	var out []error
+	for i := range o.links {
+		l := &o.links[i]
+		if _, ours := o.owned[l.Index]; ours || halfMade(l, d) {
+			continue
+		}
+		if l.Name == d.Name || l.VXLAN != nil && clash(d, l.VXLAN) {
+			out = append(out, &ConflictError{Object: object(key{kind: kindDevice, dev: d.Name}), Foreign: foreignLink(l)})
+		}
+	}
+	return out
+}
+
+// halfMade recognises what a client leaves that dies between making a device and marking it, which the kernel does not let it do at once: a VXLAN
+// link that never was up, without any alias, with the VNI, port and MAC address of the device.
+func halfMade(l *rtnl.Link, d *Device) bool {
+	return l.VXLAN != nil && l.Alias == "" && !l.Up() && l.VXLAN.ID == d.VNI && value16(l.VXLAN.Port) == d.port() && MAC(l.MAC) == d.MAC
+}
+
 // clash reports whether the kernel takes both devices for the same (vxlan_vni_in_use).
 func clash(d *Device, v *rtnl.VXLANAttrs) bool {
-	six := func(a netip.Addr) bool { return a.Is6() }
 	rx := v.Csum6RxNo != nil && *v.Csum6RxNo
-	return d.VNI == v.ID && d.port() == value16(v.Port) && d.GBP == v.GBP && d.ZeroChecksum6Rx == rx && six(d.Source) == (six(v.Local) || six(v.Group))
+	return d.VNI == v.ID && d.port() == value16(v.Port) && d.GBP == v.GBP && d.ZeroChecksum6Rx == rx && d.Source.Is6() == (v.Local.Is6() || v.Group.Is6())
 }

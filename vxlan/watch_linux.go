@@ -45,9 +45,13 @@ func (c *Client) Watch(ctx context.Context, want State) iter.Seq2[Plan, error] {
 		if ctx.Err() != nil || !yield(p, err) {
 			return
 		}
+		// A context without the deadline of its own: the socket's might strike first and look like a failure.
+		open, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		defer cancel(nil)
+		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
 		w := watcher{Client: c, monitor: monitor}
 		w.rest(err)
-		w.loop(ctx, yield)
+		w.loop(open, yield)
 	}
 }
 
@@ -107,9 +111,7 @@ func (w *watcher) drift(ctx context.Context) error {
 			due = w.disagrees(&e) || due
 		case errors.Is(err, rtnl.ErrOverflow):
 			due = true
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case due && wait.Err() != nil:
+		case due && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
 			return nil
 		default:
 			return err

@@ -1,0 +1,248 @@
+package vxlan_test
+
+import (
+	"context"
+	"io/fs"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/podplumb/podplumb/internal/nstest"
+	"github.com/podplumb/podplumb/netns"
+	"github.com/podplumb/podplumb/vxlan"
+)
+
+// outcome is what a Watch yielded once.
+type outcome struct {
+	plan vxlan.Plan
+	err  error
+}
+
+// watch runs Watch until the end of the test and passes on what it yields. The first Sync is waited for and must succeed.
+func watch(t testing.TB, ctx context.Context, c *vxlan.Client, want vxlan.State) chan outcome {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	out, done := make(chan outcome, 1000), make(chan struct{})
+	go func() {
+		defer close(done)
+		for p, err := range c.Watch(ctx, want) {
+			out <- outcome{p, err}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	require.NoError(t, next(t, out).err)
+	return out
+}
+
+func next(t testing.TB, out chan outcome) outcome {
+	t.Helper()
+	select {
+	case o := <-out:
+		return o
+	case <-time.After(5 * time.Second):
+		require.Fail(t, "the watch does nothing")
+	}
+	return outcome{}
+}
+
+// settles waits until the client would change nothing, and returns how long that took.
+func settles(t testing.TB, ctx context.Context, ns *netns.NS, want vxlan.State) time.Duration {
+	t.Helper()
+	start := time.Now()
+	c := open(t, ns)
+	for {
+		p, err := c.Plan(ctx, want)
+		if err == nil && p.Empty() {
+			return time.Since(start)
+		}
+		require.Less(t, time.Since(start), 5*time.Second, "plan %s error %v", p, err)
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// TestWatchRepairs bends the overlay in every way and waits for it to be straight again.
+func TestWatchRepairs(t *testing.T) {
+	families(t, func(t *testing.T, v6 bool) {
+		ctx := kernel(t)
+		nstest.Leaks(t)
+		cluster := nstest.NewCluster(t, 2, 1)
+		node, a, b := cluster.Nodes[0], cluster.Nodes[0].Pods[0], cluster.Nodes[1].Pods[0]
+		serve(t, b, "b")
+		sync(t, ctx, open(t, cluster.Nodes[1].NS), overlay(cluster, 1, v6))
+		want := overlay(cluster, 0, v6)
+		out := watch(t, ctx, open(t, node.NS), want)
+		reaches(t, a, b, "b")
+		straight := look(t, node.NS)
+		require.Eventually(t, func() bool { before := straight; straight = look(t, node.NS); return before == straight }, time.Second, 20*time.Millisecond)
+		far := cluster.Nodes[1]
+		far4, far6, vtep, peerMAC := tunnel(far, false).String(), tunnel(far, true).String(), far.Addr(v6).String(), vxlan.MACFromKey(far.Addr(v6).String()).String()
+		for _, command := range []string{
+			"ip link del vx0",
+			"ip link set vx0 down",
+			"ip link set vx0 mtu 1300",
+			"ip link set vx0 address 02:00:00:00:00:01",
+			"ip link set vx0 type vxlan id 42 ttl 9",
+			"ip link set vx0 master cni0",
+			"ip neigh del " + far4 + " dev vx0",
+			"ip neigh replace " + far4 + " lladdr 02:00:00:00:00:01 dev vx0 nud permanent",
+			"ip -6 neigh change " + far6 + " lladdr " + peerMAC + " dev vx0 nud reachable",
+			"bridge fdb del " + peerMAC + " dev vx0 dst " + vtep,
+			"bridge fdb replace " + peerMAC + " dev vx0 dst " + strings.Replace(vtep, "11", "12", 1),
+			"bridge fdb append 00:00:00:00:00:00 dev vx0 dst " + vtep,
+			"bridge fdb add 02:00:00:00:00:77 dev vx0 dst " + vtep,
+			"ip route del " + far.PodV4.Masked().String(),
+			"ip route replace " + far.PodV4.Masked().String() + " via 192.168.50.1 proto 112",
+			"ip -6 route del " + far.PodV6.Masked().String(),
+			"ip route add 10.99.0.0/16 via " + far4 + " dev vx0 onlink proto 112",
+			"ip addr del " + tunnel(node, false).String() + "/32 dev vx0",
+			"ip addr add 10.9.9.9/32 dev vx0",
+			"ip -6 addr flush dev vx0 scope global",
+			"ip neigh flush dev vx0 nud permanent",
+			"ip route flush proto 112",
+		} {
+			f := strings.Fields(command)
+			nstest.Run(t, node.NS, f[0], f[1:]...)
+			require.Less(t, settles(t, ctx, node.NS, want), time.Second, command)
+			for o := next(t, out); o.err != nil; o = next(t, out) {
+				require.Fail(t, command, "%v", o.err)
+			}
+			// A device that was made again has another index; everything else is as it was.
+			// The kernel adds the local route of an IPv6 address some moments after the address.
+			require.Eventually(t, func() bool { return withoutIndexes(straight) == withoutIndexes(look(t, node.NS)) }, time.Second, 10*time.Millisecond, command)
+			for len(out) > 0 {
+				require.NoError(t, (<-out).err, command)
+			}
+		}
+		reaches(t, a, b, "b")
+	})
+}
+
+// withoutIndexes drops the numbers of links and sorts what the kernel orders by age.
+func withoutIndexes(text string) string {
+	var out []string
+	for f := range lines(text) {
+		if strings.HasSuffix(f[0], ":") {
+			f = f[1:]
+		}
+		if f[0] == "vx0:" {
+			f[1] = strings.ReplaceAll(f[1], "MULTICAST,UP", "UP")
+		}
+		out = append(out, strings.Join(f, " "))
+	}
+	return sorted(out)
+}
+
+// TestWatchStorm flushes thousands of entries at once; the repairs are few, and nothing is missed.
+func TestWatchStorm(t *testing.T) {
+	ctx := kernel(t)
+	a, _ := nstest.Pair(t)
+	c := open(t, a.NS)
+	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: peers(1, 2001)}}}
+	out := watch(t, ctx, c, want)
+	for range 3 {
+		nstest.Run(t, a.NS, "ip", "route", "flush", "proto", "112")
+		nstest.Run(t, a.NS, "ip", "-6", "route", "flush", "proto", "112")
+		t.Logf("straight after %v and %d repairs", settles(t, ctx, a.NS, want), len(out))
+	}
+	require.LessOrEqual(t, len(out), 60)
+	// The peers that SetPeers and DropPeers change while a Watch runs are wanted from then on.
+	_, err := c.SetPeers(ctx, device, peer(3000))
+	require.NoError(t, err)
+	_, err = c.DropPeers(ctx, device, peer(1).VTEP)
+	require.NoError(t, err)
+	nstest.Run(t, a.NS, "ip", "link", "del", device)
+	settles(t, ctx, a.NS, vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: append(peers(2, 2001), peer(3000))}}})
+	// And so is what a later Sync says.
+	sync(t, ctx, c, vxlan.State{})
+	nstest.Run(t, a.NS, "ip", "link", "add", "vx9", "type", "vxlan", "id", "9", "dstport", "4789")
+	nstest.Run(t, a.NS, "ip", "link", "set", "vx9", "alias", vxlan.DefaultAlias)
+	settles(t, ctx, a.NS, vxlan.State{})
+}
+
+// TestWatchUnderlay takes the underlay away and gives it back, with and without the device bound to it.
+func TestWatchUnderlay(t *testing.T) {
+	families(t, func(t *testing.T, v6 bool) {
+		for name, bound := range map[string]bool{"bound": true, "free": false} {
+			t.Run(name, func(t *testing.T) {
+				ctx := kernel(t)
+				a, b := nstest.Pair(t)
+				state := func(self, other nstest.End, n, m int) vxlan.State {
+					p := peer(m)
+					p.VTEP = other.Addr(v6)
+					d := vxlan.Device{Name: device, VNI: 42, Source: self.Addr(v6), DirectRouting: true, Addrs: []netip.Prefix{netip.PrefixFrom(peer(n).Tunnel[0], 32), netip.PrefixFrom(peer(n).Tunnel[1], 128)}, Peers: []vxlan.Peer{p, peer(77)}}
+					if v6 {
+						d.Peers = d.Peers[:1]
+					}
+					if bound {
+						d.Underlay = "eth0"
+						d.Source = netip.Addr{}
+						if !v6 {
+							d.Source = self.Addr(v6)
+						}
+					}
+					return vxlan.State{Devices: []vxlan.Device{d}}
+				}
+				sync(t, ctx, open(t, b.NS), state(b, a, 2, 1))
+				out := watch(t, ctx, open(t, a.NS), state(a, b, 1, 2))
+				inner := nstest.End{NS: b.NS, V4: netip.PrefixFrom(peer(2).Tunnel[0], 24), V6: netip.PrefixFrom(peer(2).Tunnel[1], 64)}
+				serve(t, inner, "b")
+				ask := func() {
+					t.Helper()
+					for _, addr := range inner.Addrs() {
+						answer := nstest.Reaches(t, a.NS, "tcp", netip.AddrPortFrom(addr, 80))
+						require.Equal(t, "b", answer.Server)
+					}
+				}
+				ask()
+				nstest.Run(t, a.NS, "ip", "link", "del", "eth0")
+				o := next(t, out)
+				for o.err == nil { // the removal of its addresses may be told first
+					o = next(t, out)
+				}
+				require.ErrorIs(t, o.err, fs.ErrNotExist)
+				require.ErrorContains(t, o.err, "resolve device vx0: ")
+				time.Sleep(100 * time.Millisecond)
+
+				nstest.Join(t, a.NS, "eth0", b.NS, "eth0")
+				nstest.Address(t, a)
+				nstest.Address(t, b)
+				require.Less(t, settles(t, ctx, a.NS, state(a, b, 1, 2)), time.Second)
+				sync(t, ctx, open(t, b.NS), state(b, a, 2, 1))
+				ask()
+			})
+		}
+	})
+}
+
+// TestWatchEnds: the loop ends with its context or its caller, and a State that cannot be is told at once.
+func TestWatchEnds(t *testing.T) {
+	ctx := kernel(t)
+	nstest.Leaks(t)
+	a, _ := nstest.Pair(t)
+	c := open(t, a.NS)
+	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: peers(1, 3)}}}
+	for p, err := range c.Watch(ctx, want) {
+		require.NoError(t, err)
+		require.Equal(t, 11, p.Len())
+		break
+	}
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	n := 0
+	for p, err := range c.Watch(short, want) {
+		require.NoError(t, err)
+		require.Empty(t, p.String(), "the first Sync has nothing to do")
+		n++
+	}
+	require.Equal(t, 1, n)
+	require.ErrorIs(t, short.Err(), context.DeadlineExceeded)
+	for _, err := range c.Watch(ctx, vxlan.State{Devices: []vxlan.Device{{}}}) {
+		require.ErrorContains(t, err, "vxlan: watch state: devices[0].name: needed")
+	}
+}
