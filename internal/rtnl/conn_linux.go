@@ -98,16 +98,26 @@ func (c *Conn) dump(ctx context.Context, r request, reset func(), each func(kind
 func (c *Conn) exchange(ctx context.Context, r request, each func(kind uint16, payload []byte)) (interrupted bool, err error) {
 	c.seq++
 	r.Seq = c.seq
-	stop, err := c.sock.bound(ctx)
-	if err != nil {
-		return false, c.sock.cause(ctx, err)
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
 	}
-	defer stop()
-	if err := c.sock.send(r.Serialize()); err != nil {
+	var stop func()
+	defer func() {
+		if stop != nil {
+			stop()
+		}
+	}()
+	wait := func() (err error) {
+		if stop == nil {
+			stop, err = c.sock.bound(ctx)
+		}
+		return err
+	}
+	if err := c.sock.send(r.Serialize(), wait); err != nil {
 		return false, c.sock.cause(ctx, err)
 	}
 	for {
-		data, err := c.sock.receive()
+		data, err := c.sock.receive(wait)
 		if err != nil {
 			return false, c.sock.cause(ctx, err)
 		}

@@ -78,7 +78,7 @@ func (m *Monitor) Next(ctx context.Context) (Event, error) {
 		if err != nil {
 			return Event{}, m.sock.cause(ctx, err)
 		}
-		data, err := m.sock.receive()
+		data, err := m.sock.receive(func() error { return nil })
 		stop()
 		switch {
 		case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EMSGSIZE):

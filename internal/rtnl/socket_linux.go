@@ -122,9 +122,22 @@ func (s *socket) until(ctx context.Context, deadline time.Time) (stop func(), er
 	}, nil
 }
 
-func (s *socket) send(b []byte) error {
+// attempt runs try, which does not wait, until it is done. The kernel answers most requests before the send returns, so the first try
+// is made at once; only when that has to wait is wait asked to set the deadline, which costs a wake-up of the runtime's poller.
+func (s *socket) attempt(on func(func(uintptr) bool) error, wait func() error, try func(fd uintptr) bool) error {
+	done := false
+	if err := s.raw.Control(func(fd uintptr) { done = try(fd) }); err != nil || done {
+		return err
+	}
+	if err := wait(); err != nil {
+		return err
+	}
+	return on(try)
+}
+
+func (s *socket) send(b []byte, wait func() error) error {
 	var err error
-	if werr := s.raw.Write(func(fd uintptr) bool {
+	if werr := s.attempt(s.raw.Write, wait, func(fd uintptr) bool {
 		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		return err != unix.EAGAIN
 	}); werr != nil {
@@ -134,12 +147,12 @@ func (s *socket) send(b []byte) error {
 }
 
 // receive reads one datagram; it is valid until the next call.
-func (s *socket) receive() ([]byte, error) {
+func (s *socket) receive(wait func() error) ([]byte, error) {
 	for {
 		var n int
 		var from unix.Sockaddr
 		var err error
-		if rerr := s.raw.Read(func(fd uintptr) bool {
+		if rerr := s.attempt(s.raw.Read, wait, func(fd uintptr) bool {
 			n, from, err = unix.Recvfrom(int(fd), s.buf, unix.MSG_TRUNC)
 			return err != unix.EAGAIN
 		}); rerr != nil {
