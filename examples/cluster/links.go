@@ -19,6 +19,10 @@ const (
 	underlayMTU = 1500
 	podMTU      = underlayMTU - vxlan.Overhead4 // what fits through the tunnel in one piece
 	vni         = 1
+
+	// overlayProtocol marks the overlay's routes. It differs from veth.RouteProtocol: the nodes also have a default route that
+	// package veth has made, and two clients must not take each other's routes for their own.
+	overlayProtocol = veth.RouteProtocol + 1
 )
 
 // sync brings the links of a namespace to the wanted state.
@@ -88,7 +92,8 @@ func (c *cluster) attachPods(ctx context.Context) (string, error) {
 			for _, addr := range p.Addrs {
 				eth0.Addresses = append(eth0.Addresses, netip.PrefixFrom(addr, addr.BitLen()))
 			}
-			want.Pairs = append(want.Pairs, veth.Pair{Host: veth.Host{Name: fmt.Sprintf("veth%d", i), Bridge: "cni0"}, Pod: eth0})
+			port := veth.Port{Hairpin: true} // a pod may reach itself through its Service
+			want.Pairs = append(want.Pairs, veth.Pair{Host: veth.Host{Name: fmt.Sprintf("veth%d", i), Bridge: "cni0", Port: port}, Pod: eth0})
 		}
 		return c.sync(ctx, veth.Config{NetNS: n.ns}, want)
 	})
@@ -114,7 +119,7 @@ func (c *cluster) joinNodes(ctx context.Context) (string, error) {
 				})
 			}
 		}
-		client, err := vxlan.New(vxlan.Config{NetNS: n.ns})
+		client, err := vxlan.New(vxlan.Config{NetNS: n.ns, Protocol: overlayProtocol})
 		if err != nil {
 			return err
 		}
@@ -126,10 +131,10 @@ func (c *cluster) joinNodes(ctx context.Context) (string, error) {
 		c.out.Detail(1, plan.String())
 		return nil
 	})
-	return fmt.Sprintf("VNI %d, every node a peer of the %d others", vni, len(c.nodes)-1), err
+	return fmt.Sprintf("VNI %d, %s each", vni, count(len(c.nodes)-1, "peer")), err
 }
 
-// startAll starts the containers of all pods, several at a time.
+// startContainers starts the containers of all pods, several at a time.
 func (c *cluster) startContainers(ctx context.Context) (string, error) {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)

@@ -131,7 +131,6 @@ func (a *arranger) podRanges() {
 			cidr := netip.MustParsePrefix(text)
 			if other := clash(cidr); other != nil {
 				a.fault(a.set.Fault(&node.Object, fmt.Sprintf("spec.podCIDRs[%d]", j), "%s overlaps %s of %s", cidr, other.cidr, other.by))
-				continue
 			}
 			taken = append(taken, owned{cidr, "node " + node.Name()})
 			node.PodNets[is6(cidr.Addr())] = Network{Range: cidr, Router: cidr.Addr().Next()}
