@@ -1,0 +1,7 @@
+//go:build !linux
+
+package nstest
+
+import "errors"
+
+func hairpin(string) error { return errors.ErrUnsupported }
