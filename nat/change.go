@@ -30,3 +30,17 @@ func (w *world) changes(c Change) Plan {
 	slices.SortFunc(p.forwards, func(a, b plan.Change[Key, Forward]) int { return a.Key.compare(b.Key) })
 	return p
 }
+
+// with returns s after the change.
+func (s State) with(c Change) State {
+	gone := make(map[Key]bool, len(c.Set)+len(c.Drop))
+	for _, k := range c.Drop {
+		gone[k] = true
+	}
+	for _, f := range c.Set {
+		gone[f.Key()] = true
+	}
+	s.Forwards = slices.DeleteFunc(slices.Clone(s.Forwards), func(f Forward) bool { return gone[f.Key()] })
+	s.Forwards = append(s.Forwards, c.Set...)
+	return s
+}

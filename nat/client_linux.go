@@ -30,7 +30,8 @@ type Client struct {
 	exists, owned, damaged, orphan bool
 	// canOwn turns false on a kernel without owned, persistent tables.
 	canOwn bool
-	wanted *State // what Watch restores; nil before anything was asked for
+	// goal is world as the last change left it, which Watch restores.
+	goal *world
 }
 
 // tries bounds how often a change is planned again because others changed
@@ -157,8 +158,13 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 		return Plan{}, c.fail("update", err)
 	}
 	return c.again(ctx, "update", func() (Plan, error) {
-		if c.damaged {
-			return Plan{}, errors.New("the table was changed by others or made by another version: Sync it first")
+		if c.damaged || !c.exists && c.goal != nil && c.goal != c.world {
+			// Others flushed or broke the table: what it held comes back
+			// together with the change.
+			if c.goal == nil {
+				return Plan{}, errDamaged
+			}
+			return c.diff(c.goal.state().with(change)), nil
 		}
 		p := c.world.changes(change)
 		if !c.exists && !p.Empty() {
@@ -262,13 +268,18 @@ func (c *Client) know(ctx context.Context) error {
 // do makes the plan's changes in the kernel and in world.
 func (c *Client) do(ctx context.Context, p Plan) error {
 	if p.Empty() {
+		c.goal = c.world
 		return nil
 	}
 	flows, err := c.commit(ctx, p)
 	if err != nil {
 		// Some of world may be ahead of the kernel.
+		if c.goal == c.world {
+			c.goal = nil
+		}
 		c.world = nil
 		return err
 	}
+	c.goal = c.world
 	return c.forget(ctx, flows)
 }

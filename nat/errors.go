@@ -25,3 +25,6 @@ func (e *OpError) Unwrap() error { return e.Err }
 // ErrForeign says that a table of the Client's name exists that no Client
 // made. It is not touched.
 var ErrForeign = errors.New("a table of this name exists that podplumb did not make")
+
+// errDamaged is why Update cannot work on a table whose rest is not known.
+var errDamaged = errors.New("the table was changed by others or made by another version: Sync it first")

@@ -120,7 +120,7 @@ func TestForward(t *testing.T) {
 		nstest.Refused(t, node.NS, network, netip.AddrPortFrom(service[v6], 81))
 		nstest.TimesOut(t, node.Pods[0].NS, network, netip.AddrPortFrom(service[v6].Next(), 80))
 	})
-	t.Log(nstest.Run(t, node.NS, "nft", "list", "ruleset"))
+
 	nstest.Run(t, node.NS, "nft", "-j", "list", "ruleset")
 	got, err := c.Read(within(t))
 	require.NoError(t, err)

@@ -184,16 +184,19 @@ func (c *Conn) recvNow() (int, error) {
 	return n, err
 }
 
-func (c *Conn) recv() (int, error) {
-	raw, err := c.nl.SyscallConn()
+func (c *Conn) recv() (int, error) { return receiveInto(c.nl, c.buf) }
+
+// receiveInto waits for a datagram, as long as the deadline allows.
+func receiveInto(nl *netlink.Conn, buf []byte) (int, error) {
+	raw, err := nl.SyscallConn()
 	if err != nil {
 		return 0, err
 	}
 	var n int
 	var got error
 	err = raw.Read(func(fd uintptr) bool {
-		n, _, got = unix.Recvfrom(int(fd), c.buf, 0)
-		return got != unix.EAGAIN && got != unix.EINTR
+		n, _, got = unix.Recvfrom(int(fd), buf, 0)
+		return !errors.Is(got, unix.EAGAIN) && !errors.Is(got, unix.EINTR)
 	})
 	if err == nil {
 		err = got
