@@ -48,22 +48,26 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 	if err := k.bringUp(ctx, host, pod, p, &bridge, &hostChange, &podChange); err != nil {
 		return err
 	}
-	if err := pod.setIP(ctx, &podChange, p.Pod.DAD, j); err != nil {
+	if err := pod.setIP(ctx, &podChange, j); err != nil {
 		return err
 	}
-	if err := host.setIP(ctx, &hostChange, p.Host.DAD, j); err != nil {
+	if err := host.setIP(ctx, &hostChange, j); err != nil {
 		return err
 	}
-	if p.Host.Down || p.Pod.Down {
-		return nil
+	if !p.Host.Down && !p.Pod.Down {
+		if err := k.waitUp(ctx, p.Host.Name); err != nil {
+			return err
+		}
+		if bridge.Index != 0 && bridge.Up() && bridge.OperState != operUp {
+			if err := k.waitUp(ctx, bridge.Name); err != nil { // its first port
+				return err
+			}
+		}
 	}
-	if err := k.waitUp(ctx, p.Host.Name); err != nil {
+	if err := host.usable(ctx, &hostChange, p.Host.DAD); err != nil {
 		return err
 	}
-	if bridge.Index != 0 && bridge.Up() && bridge.OperState != operUp {
-		return k.waitUp(ctx, bridge.Name) // its first port
-	}
-	return nil
+	return pod.usable(ctx, &podChange, p.Pod.DAD)
 }
 
 // addrGenNone is IN6_ADDR_GEN_MODE_NONE (include/uapi/linux/if_link.h): no link-local address of the kernel's own, of which a bridge port

@@ -91,7 +91,7 @@ func bit(on bool) string {
 
 // setIP makes the addresses, routes and proxies. What goes does so first: an IPv6 address has one prefix length, and the address that
 // replaces another may be in its subnet. j, if not nil, is told of new addresses.
-func (t target) setIP(ctx context.Context, c *linkChange, dad bool, j *journal) error {
+func (t target) setIP(ctx context.Context, c *linkChange, j *journal) error {
 	for _, r := range c.routes {
 		if r.Have == nil {
 			continue
@@ -122,15 +122,15 @@ func (t target) setIP(ctx context.Context, c *linkChange, dad bool, j *journal) 
 	if err := t.addRoutes(ctx, c.routes); err != nil {
 		return err
 	}
-	if err := t.setProxies(ctx, c); err != nil || dad {
-		return err
-	}
-	return t.usable(ctx, c)
+	return t.setProxies(ctx, c)
 }
 
 // usable waits until the new IPv6 addresses can be used. Also without duplicate address detection the kernel acknowledges an address
 // before it has joined the group by which neighbours ask for it; a question in between would be repeated only a second later.
-func (t target) usable(ctx context.Context, c *linkChange) error {
+func (t target) usable(ctx context.Context, c *linkChange, dad bool) error {
+	if dad {
+		return nil
+	}
 	added := map[netip.Prefix]bool{}
 	for _, a := range c.addrs {
 		if a.Want != nil && a.Key.Addr().Is6() {

@@ -133,7 +133,10 @@ func (k *kernel) makeBridge(ctx context.Context, b *Bridge, c *linkChange, j *jo
 			return stale(err)
 		}
 	}
-	return stale(t.setIP(ctx, c, b.DAD, j))
+	if err := t.setIP(ctx, c, j); err != nil {
+		return stale(err)
+	}
+	return t.usable(ctx, c, b.DAD)
 }
 
 // unmakeBridge removes a bridge that was just made, unless others use it already.
@@ -193,7 +196,10 @@ func (k *kernel) changeBridge(ctx context.Context, t target, alias string, have,
 			return err
 		}
 	}
-	return t.setIP(ctx, c, want.DAD, j)
+	if err := t.setIP(ctx, c, j); err != nil {
+		return err
+	}
+	return t.usable(ctx, c, want.DAD)
 }
 
 // common sets the attributes that every kind of link has.
@@ -234,7 +240,10 @@ func (k *kernel) changePair(ctx context.Context, l *rtnl.Link, x *pairChange, j 
 			return err
 		}
 	}
-	if err := t.setIP(ctx, &x.pod, x.want.Pod.DAD, j); err != nil {
+	if err := t.setIP(ctx, &x.pod, j); err != nil {
+		return err
+	}
+	if err := t.usable(ctx, &x.pod, x.want.Pod.DAD); err != nil {
 		return err
 	}
 	if (x.pod.has(setState) || x.host.has(setState, setBridge)) && !x.want.Pod.Down && !x.want.Host.Down {
@@ -293,7 +302,10 @@ func (k *kernel) changeHost(ctx context.Context, t target, l *rtnl.Link, x *pair
 			return err
 		}
 	}
-	return t.setIP(ctx, c, h.DAD, j)
+	if err := t.setIP(ctx, c, j); err != nil {
+		return err
+	}
+	return t.usable(ctx, c, h.DAD)
 }
 
 // setVLANs makes the membership of a port, or of the bridge itself, exactly v.

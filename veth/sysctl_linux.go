@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // linkSysctls reads and writes the sysctls of one link. Its methods must run inside the link's namespace: /proc/sys/net shows that of
@@ -25,13 +27,13 @@ func (s linkSysctls) read(name string) (string, error) {
 }
 
 func (s linkSysctls) write(name, value string) error {
-	// Not os.WriteFile: nothing is made here, and the file is never truncated.
-	f, err := os.OpenFile(s.path(name, s.link), os.O_WRONLY, 0)
+	// The bare calls, in the hot path of an attachment: the runtime's poller has no business with these files.
+	fd, err := unix.Open(s.path(name, s.link), unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return sysctlError(name, err)
 	}
-	_, err = f.WriteString(value)
-	if cerr := f.Close(); err == nil {
+	_, err = unix.Write(fd, []byte(value))
+	if cerr := unix.Close(fd); err == nil {
 		err = cerr
 	}
 	return sysctlError(name, err)
