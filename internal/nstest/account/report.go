@@ -19,6 +19,7 @@ type Asked map[string]Answer
 // Answer is what Require did.
 type Answer string
 
+// The answers.
 const (
 	AnswerRun   Answer = "run"   // the feature is there
 	AnswerSkip  Answer = "skip"  // it is missing and the test was skipped

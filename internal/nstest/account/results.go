@@ -16,6 +16,7 @@ type Results map[Test]Outcome
 // Outcome is the last word of go test on a test.
 type Outcome string
 
+// The outcomes.
 const (
 	Absent  Outcome = ""     // it never started
 	Pass    Outcome = "pass" // it ran to its end
