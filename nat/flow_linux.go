@@ -70,20 +70,31 @@ func (c *Client) forget(ctx context.Context, flows []flow) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nl.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if len(flows) <= fewFlows {
-		for i, f := range flows {
-			err := deleteFlow(nl, f)
-			if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
-				// Before Linux 6.11 a deletion cannot be filtered.
-				return deleteListed(nl, flows[i:])
-			}
-			if err != nil {
-				return fmt.Errorf("deleting connections to %s: %w", f.key, err)
-			}
-		}
-		return nil
+	if len(flows) > fewFlows {
+		return deleteListed(nl, flows, 0)
 	}
-	return deleteListed(nl, flows)
+	for _, f := range flows {
+		err := errNoFilter
+		if f.key.Addr.Is4() {
+			err = deleteFlow(nl, f)
+		}
+		if errors.Is(err, errNoFilter) {
+			err = deleteListed(nl, []flow{f}, f.key.Port)
+		}
+		if err != nil {
+			return fmt.Errorf("deleting connections to %s: %w", f.key, err)
+		}
+	}
+	return nil
+}
+
+// errNoFilter says that the kernel cannot find the flow by itself: before
+// Linux 6.11 a deletion cannot be filtered, and a filter on an IPv6 address
+// matches all the other addresses instead (seen up to 6.18).
+var errNoFilter = errors.New("no filter for this flow")
+
+func noFilter(err error) bool {
+	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT)
 }
 
 // deleteFlow lets the kernel find and delete the connections of one flow.
@@ -107,6 +118,9 @@ func deleteFlow(nl *netlink.Conn, f flow) error {
 		return nil
 	})
 	_, err := execute(nl, ctDelete, netlink.Request|netlink.Acknowledge, f.key.Addr, ae)
+	if noFilter(err) {
+		return errNoFilter
+	}
 	return err
 }
 
@@ -158,9 +172,9 @@ func encodeTuple(ae *netlink.AttributeEncoder, t tuple) {
 	})
 }
 
-// deleteListed lists the connections of each family and deletes those that
-// flows name one by one.
-func deleteListed(nl *netlink.Conn, flows []flow) error {
+// deleteListed lists the UDP connections of each family, with a port only
+// those to it, and deletes the ones that flows name one by one.
+func deleteListed(nl *netlink.Conn, flows []flow, port uint16) error {
 	gone := make(map[flow]bool, len(flows))
 	families := map[bool]netip.Addr{}
 	for _, f := range flows {
@@ -168,7 +182,7 @@ func deleteListed(nl *netlink.Conn, flows []flow) error {
 		families[f.key.Addr.Is4()] = f.key.Addr
 	}
 	for _, family := range families {
-		list, err := execute(nl, ctGet, netlink.Request|netlink.Dump, family, netlink.NewAttributeEncoder())
+		list, err := listFlows(nl, family, port)
 		if err != nil {
 			return fmt.Errorf("listing connections: %w", err)
 		}
@@ -193,6 +207,35 @@ func deleteListed(nl *netlink.Conn, flows []flow) error {
 		}
 	}
 	return nil
+}
+
+// listFlows lists UDP connections, filtered by the kernel where it can (5.8).
+func listFlows(nl *netlink.Conn, family netip.Addr, port uint16) ([]netlink.Message, error) {
+	ae := netlink.NewAttributeEncoder()
+	ae.Nested(ctaTupleOrig, func(ae *netlink.AttributeEncoder) error {
+		ae.Nested(ctaTupleProto, func(ae *netlink.AttributeEncoder) error {
+			ae.Uint8(ctaProtoNum, uint8(UDP))
+			if port != 0 {
+				ae.Bytes(ctaDstPort, []byte{byte(port >> 8), byte(port)})
+			}
+			return nil
+		})
+		return nil
+	})
+	flags := uint32(matchProtoNum)
+	if port != 0 {
+		flags |= matchDstPort
+	}
+	ae.Nested(ctaFilter, func(ae *netlink.AttributeEncoder) error {
+		ae.Uint32(ctaFilterOrigFlags, flags)
+		ae.Uint32(ctaFilterReplyFlags, 0)
+		return nil
+	})
+	list, err := execute(nl, ctGet, netlink.Request|netlink.Dump, family, ae)
+	if noFilter(err) {
+		list, err = execute(nl, ctGet, netlink.Request|netlink.Dump, family, netlink.NewAttributeEncoder())
+	}
+	return list, err
 }
 
 func decodeConnection(b []byte) (orig, reply tuple, ok bool) {
