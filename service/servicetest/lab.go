@@ -64,6 +64,14 @@ func newLab(t *testing.T, c Config) *lab {
 		l.pods[name] = cluster.Nodes[1].Pods[i]
 	}
 	for _, n := range cluster.Nodes {
+		for i := range n.Pods {
+			nstest.Hairpin(t, n.NS, fmt.Sprintf("pod%d", i))
+		}
+		for _, key := range []string{"net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"} {
+			if err := n.NS.SetSysctl(key, "0"); err != nil { // refusals are counted on here, and come in bursts
+				t.Fatal(err)
+			}
+		}
 		// Pods of one bridge answer each other directly: the node has to see those packets to put the service's address back.
 		for _, key := range []string{"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"} {
 			if err := n.NS.SetSysctl(key, "1"); err != nil {
@@ -185,11 +193,12 @@ func (l *lab) one(pods ...string) service.State {
 type place struct {
 	name string
 	ns   *netns.NS
+	own  bool // it is the node itself
 }
 
-func (l *lab) fromPod() place     { return place{"a pod", l.pods[client].NS} }
-func (l *lab) fromNode() place    { return place{"the node", l.node.NS} }
-func (l *lab) fromOutside() place { return place{"outside", l.outside.NS} }
+func (l *lab) fromPod() place     { return place{name: "a pod", ns: l.pods[client].NS} }
+func (l *lab) fromNode() place    { return place{name: "the node", ns: l.node.NS, own: true} }
+func (l *lab) fromOutside() place { return place{name: "outside", ns: l.outside.NS} }
 
 func (l *lab) everywhere() []place { return []place{l.fromPod(), l.fromNode(), l.fromOutside()} }
 

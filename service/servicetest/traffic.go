@@ -1,9 +1,11 @@
 package servicetest
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/podplumb/podplumb/internal/nstest"
@@ -60,11 +62,16 @@ func refusesOne(t *testing.T, from place, network string, to netip.AddrPort) {
 	nstest.Refused(t, from.ns, network, to)
 }
 
-// swallows requires that TCP and UDP meet silence.
+// swallows requires that TCP and UDP meet silence. The sender on the node itself is told that its datagram was dropped: that is no answer either.
 func swallows(t *testing.T, from place, to netip.AddrPort) {
 	t.Helper()
-	for _, network := range []string{"tcp", "udp"} {
-		t.Logf("%s from %s to %s: want silence", network, from.name, to)
-		nstest.TimesOut(t, from.ns, network, to)
+	t.Logf("from %s to %s: want silence", from.name, to)
+	nstest.TimesOut(t, from.ns, "tcp", to)
+	if !from.own {
+		nstest.TimesOut(t, from.ns, "udp", to)
+		return
+	}
+	if a, err := ask(from.ns, "udp", to); !errors.Is(err, syscall.EPERM) {
+		t.Fatalf("udp from %s to %s: want a datagram that is dropped, not %+v, %v", from.name, to, a, err)
 	}
 }
