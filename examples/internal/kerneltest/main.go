@@ -1,0 +1,101 @@
+package kerneltest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/examples/internal/container"
+	"github.com/podplumb/podplumb/examples/internal/run"
+	"github.com/podplumb/podplumb/netns"
+)
+
+const (
+	envExample = "PODPLUMB_KERNELTEST_EXAMPLE" // set: this process is the example and not its tests
+	envInside  = "PODPLUMB_KERNELTEST_INSIDE"  // set: this process has the user namespace that it asked for
+)
+
+// unavailable says why the tests cannot make network namespaces, when they cannot.
+var unavailable error
+
+// Main runs a package's tests and returns the exit code. The test binary is also the example and its containers.
+func Main(m *testing.M, example run.Example) int {
+	container.Main()
+	if os.Getenv(envExample) != "" {
+		run.Main(example)
+	}
+	if os.Getenv(envInside) != "" {
+		if err := furnish(); err != nil {
+			fmt.Fprintln(os.Stderr, "prepare the user namespace:", err)
+			return 1
+		}
+		return m.Run()
+	}
+	ns, err := netns.New()
+	if err == nil {
+		ns.Close()
+		return m.Run()
+	}
+	code, err := inUserNamespace()
+	if err == nil {
+		return code
+	}
+	unavailable = err
+	return m.Run()
+}
+
+// inUserNamespace runs the tests again where they are root.
+func inUserNamespace() (int, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Env = append(os.Environ(), envInside+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		return exit.ExitCode(), nil
+	}
+	return 0, err
+}
+
+// furnish gives the namespace a /run of its own, where named namespaces and locks are kept.
+func furnish() error {
+	if err := unix.Mount("", "/", "none", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", filepath.Dir(netns.RunDir), "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	return os.Mkdir(netns.RunDir, 0o755)
+}
+
+// Require skips the test where network namespaces cannot be made. With PODPLUMB_KERNEL_TESTS=must it fails it. What
+// happened is written to a file in PODPLUMB_KERNEL_REPORT, when that is set.
+func Require(t testing.TB) {
+	t.Helper()
+	const feature = "netns"
+	if unavailable == nil {
+		report(t, "run", feature)
+		return
+	}
+	if os.Getenv("PODPLUMB_KERNEL_TESTS") == "must" {
+		report(t, "skip", feature)
+		t.Fatalf("PODPLUMB_KERNEL_TESTS=must, and this test needs network namespaces: %v", unavailable)
+	}
+	report(t, "skip", feature)
+	t.Skipf("needs network namespaces: %v (run as root, or allow user namespaces)", unavailable)
+}
