@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -26,6 +27,7 @@ type writer struct {
 	again   map[string]bool // devices that are made anew, so that everything on them is, too
 	staged  map[string]bool // of those, devices whose FDB was filled before they took over
 	flushed map[string]bool // devices whose MAC changes, on which the kernel drops all neighbours, the permanent ones too
+	moved   map[string]bool // devices whose source changes: each FDB entry remembers the old one with its cached route until it is made again
 	old     []int           // devices that were replaced and are still to be deleted
 	replace bool            // routes and addresses may overwrite: the changes come from memory, not from a fresh reading
 }
@@ -33,44 +35,47 @@ type writer struct {
 // run carries the changes out so that traffic never meets half a peer: devices, addresses, FDB and neighbours, then routes; what goes, goes in the
 // opposite order afterwards.
 func (w *writer) run(ctx context.Context) error {
-	w.again, w.staged, w.flushed = map[string]bool{}, map[string]bool{}, map[string]bool{}
+	w.again, w.staged, w.flushed, w.moved = map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	if err := w.devices(ctx); err != nil {
 		return err
 	}
-	var failures []error
-	step := func(k key, err error) bool {
-		if err == nil {
-			return true
-		}
-		failures = append(failures, &OpError{Op: "apply", Object: object(k), Err: err})
-		return ctx.Err() == nil && len(failures) < maxFailures
-	}
+	var f failures
+	puts := w.batch(w.queue, w.put)
 	for _, c := range w.changes {
-		if c.Key.kind == kindDevice || c.Want == nil || w.filled(c.Want) {
-			continue
-		}
-		if !step(c.Key, w.put(ctx, c.Have, c.Want)) {
-			return errors.Join(failures...)
+		if c.Key.kind != kindDevice && c.Want != nil && !w.filled(c.Want) {
+			puts.add(c.Have, c.Want)
 		}
 	}
 	for _, e := range w.lost() {
-		if !step(e.key, w.put(ctx, nil, e)) {
-			return errors.Join(failures...)
+		if w.again[e.dev] || !w.moved[e.dev] || e.kind == kindNeigh || e.kind == kindRoute {
+			puts.add(nil, e)
+		} else {
+			puts.add(e, e)
 		}
 	}
-	for i := len(w.changes) - 1; i >= 0; i-- {
-		if c := w.changes[i]; c.Want == nil && !w.again[c.Key.dev] {
-			if !step(c.Key, missingIsFine(w.remove(ctx, c.Have))) {
-				return errors.Join(failures...)
-			}
+	removals := w.batch(w.queueRemoval, func(ctx context.Context, have, _ *entry) error { return missingIsFine(w.remove(ctx, have)) })
+	for _, c := range slices.Backward(w.changes) {
+		if c.Want == nil && !w.again[c.Key.dev] {
+			removals.add(c.Have, nil)
 		}
 	}
-	for _, index := range w.old {
-		if err := missingIsFine(w.conn.DelLink(ctx, index)); err != nil {
-			failures = append(failures, &OpError{Op: "apply", Object: fmt.Sprintf("link %d", index), Err: err})
+	if puts.run(ctx, &f) && removals.run(ctx, &f) {
+		for _, index := range w.old {
+			f.note(fmt.Sprintf("link %d", index), missingIsFine(w.conn.DelLink(ctx, index)))
 		}
 	}
-	return errors.Join(failures...)
+	return errors.Join(f...)
+}
+
+// failures are the errors of the objects that could not be brought to what is wanted.
+type failures []error
+
+// note adds err, if any, and reports whether it is worth going on.
+func (f *failures) note(object string, err error) bool {
+	if err != nil {
+		*f = append(*f, &OpError{Op: "apply", Object: object, Err: err})
+	}
+	return len(*f) < maxFailures
 }
 
 // filled reports whether the entry was written before its device took over.
@@ -78,9 +83,9 @@ func (w *writer) filled(e *entry) bool {
 	return w.staged[e.dev] && (e.kind == kindFDB || e.kind == kindFlood)
 }
 
-// lost lists the entries that did not have to change but went when their device was made again or got another MAC.
+// lost lists the entries that do not differ but have to be written again, because their device was made again or got another MAC or source.
 func (w *writer) lost() []*entry {
-	if len(w.again)+len(w.flushed) == 0 {
+	if len(w.again)+len(w.flushed)+len(w.moved) == 0 {
 		return nil
 	}
 	done := map[key]bool{}
@@ -90,7 +95,7 @@ func (w *writer) lost() []*entry {
 	var out []*entry
 	for i := range w.want {
 		e := &w.want[i]
-		again := w.again[e.dev] || w.again[e.link] || e.kind == kindNeigh && w.flushed[e.dev]
+		again := w.again[e.dev] || w.again[e.link] || e.kind == kindNeigh && w.flushed[e.dev] || (e.kind == kindFDB || e.kind == kindFlood) && w.moved[e.dev]
 		if again && e.kind != kindDevice && !done[e.key] && !w.filled(e) {
 			out = append(out, e)
 		}
@@ -110,15 +115,16 @@ func (w *writer) put(ctx context.Context, have, want *entry) error {
 	switch want.kind {
 	case kindAddr:
 		return w.putAddr(ctx, have, want)
-	case kindFDB, kindNeigh:
-		return w.conn.ReplaceNeigh(ctx, w.neigh(want, w.index[want.dev]))
-	case kindFlood:
-		if have != nil {
+	case kindFDB, kindFlood, kindNeigh:
+		if have != nil && (want.kind == kindFlood || want.kind == kindFDB && w.moved[want.dev]) {
 			if err := missingIsFine(w.conn.DelNeigh(ctx, w.neigh(have, w.index[want.dev]))); err != nil {
 				return err
 			}
 		}
-		return w.conn.AppendNeigh(ctx, w.neigh(want, w.index[want.dev]))
+		if want.kind == kindFlood {
+			return w.conn.AppendNeigh(ctx, w.neigh(want, w.index[want.dev]))
+		}
+		return w.conn.ReplaceNeigh(ctx, w.neigh(want, w.index[want.dev]))
 	}
 	index, ok := w.index[want.link]
 	if !ok {
@@ -179,7 +185,7 @@ func (w *writer) remove(ctx context.Context, have *entry) error {
 	case kindAddr:
 		return w.conn.DelAddr(ctx, w.addr(have))
 	case kindRoute:
-		return w.conn.DelRoute(ctx, rtnl.Route{Dst: have.prefix, Metric: have.metric, Proto: w.cfg.Protocol, Index: w.index[have.link]})
+		return w.conn.DelRoute(ctx, w.staleRoute(have))
 	}
 	return w.conn.DelNeigh(ctx, w.neigh(have, w.index[have.dev]))
 }
@@ -209,4 +215,9 @@ func (c *Client) neigh(e *entry, index int) rtnl.Neigh {
 
 func (c *Client) route(e *entry, index int) rtnl.Route {
 	return rtnl.Route{Dst: e.prefix, Gateway: e.to, Index: index, OnLink: e.onlink, Proto: c.cfg.Protocol}
+}
+
+// staleRoute names a route to delete; the protocol keeps it from matching another's.
+func (w *writer) staleRoute(e *entry) rtnl.Route {
+	return rtnl.Route{Dst: e.prefix, Metric: e.metric, Proto: w.cfg.Protocol, Index: w.index[e.link]}
 }

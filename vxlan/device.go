@@ -16,7 +16,7 @@ type change struct {
 func (c change) String() string { return fmt.Sprintf("%s %s -> %s", c.name, c.from, c.to) }
 
 // changes lists what must change in d to become want. The fields of want that Resolve fills in are left out while they are zero. What the kernel
-// refuses to change is said by vxlan_nl2conf in drivers/net/vxlan/vxlan_core.c.
+// refuses to change is said by vxlan_nl2conf in drivers/net/vxlan/vxlan_core.c. It takes another source, but learned entries keep the old one.
 func (d *Device) changes(want *Device) []change {
 	var out []change
 	add := func(name string, from, to any, differ, again bool) {
@@ -26,7 +26,7 @@ func (d *Device) changes(want *Device) []change {
 	}
 	add("vni", d.VNI, want.VNI, d.VNI != want.VNI, true)
 	add("port", d.port(), want.port(), d.port() != want.port(), true)
-	add("source", d.Source, want.Source, want.Source.IsValid() && d.Source != want.Source, d.Source.BitLen() != want.Source.BitLen())
+	add("source", d.Source, want.Source, want.Source.IsValid() && d.Source != want.Source, d.Source.BitLen() != want.Source.BitLen() || d.Learning)
 	add("underlay", d.Underlay, want.Underlay, d.Underlay != want.Underlay, want.Underlay == "")
 	add("mtu", d.MTU, want.MTU, want.MTU != 0 && d.MTU != want.MTU, false)
 	add("mac", d.MAC, want.MAC, !want.MAC.IsZero() && d.MAC != want.MAC, false)

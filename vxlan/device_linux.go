@@ -183,6 +183,7 @@ func (w *writer) modify(ctx context.Context, have *entry, d *Device) error {
 			}
 			a.Master = master
 		default:
+			w.moved[d.Name] = w.moved[d.Name] || c.name == "source"
 			v, err := w.changeable(d)
 			if err != nil {
 				return err
@@ -219,12 +220,8 @@ func (w *writer) recreate(ctx context.Context, d *Device) error {
 	if err != nil {
 		return err
 	}
-	for i := range w.want {
-		if e := &w.want[i]; e.dev == d.Name && (e.kind == kindFDB || e.kind == kindFlood) {
-			if err := w.fill(ctx, e, after); err != nil {
-				return err
-			}
-		}
+	if err := w.fill(ctx, d.Name, after); err != nil {
+		return err
 	}
 	no := false
 	if err := w.conn.SetLink(ctx, before, rtnl.LinkAttrs{Up: &no}); err != nil {
@@ -243,10 +240,20 @@ func (w *writer) recreate(ctx context.Context, d *Device) error {
 	return w.up(ctx, d)
 }
 
-// fill writes one FDB entry to the link with that index.
-func (w *writer) fill(ctx context.Context, e *entry, index int) error {
-	if e.kind == kindFlood {
-		return w.conn.AppendNeigh(ctx, w.neigh(e, index))
+// fill writes the FDB and flood entries of the device to the link with that index.
+func (w *writer) fill(ctx context.Context, name string, index int) error {
+	var b rtnl.Batch
+	for i := range w.want {
+		e := &w.want[i]
+		switch {
+		case e.dev != name:
+		case e.kind == kindFDB:
+			b.ReplaceNeigh(w.neigh(e, index))
+		case e.kind == kindFlood:
+			b.AppendNeigh(w.neigh(e, index))
+		}
 	}
-	return w.conn.ReplaceNeigh(ctx, w.neigh(e, index))
+	var refusal error
+	err := w.conn.Send(ctx, &b, func(_ int, err error) { refusal = err })
+	return errors.Join(err, refusal)
 }

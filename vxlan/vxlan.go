@@ -34,7 +34,7 @@ type Device struct {
 	Port uint16 `json:"port,omitempty"`
 
 	// Source is the underlay address that packets are sent from. The zero Addr means the first global address of Underlay, of the peers' family.
-	// Changing its family makes the device again; within a family it changes in place.
+	// Changing its family makes the device again; within a family it changes in place, unless the device learns.
 	Source netip.Addr `json:"source,omitzero"`
 
 	// Underlay names the link that the device stands on (IFLA_VXLAN_LINK): MTU and Source follow it, DirectRouting looks at its subnets, and when

@@ -16,7 +16,7 @@ const mainTable = unix.RT_TABLE_MAIN
 // A repair that did not help is not tried again at every event, but after growing pauses.
 const (
 	firstPause = 10 * time.Millisecond
-	lastPause  = time.Second
+	lastPause  = 100 * time.Millisecond
 )
 
 // Watch syncs want and then repairs whatever drifts from it as soon as the kernel tells, until ctx ends or the caller leaves the loop:
