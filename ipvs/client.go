@@ -1,0 +1,63 @@
+package ipvs
+
+import "context"
+
+// New opens a Client. It changes nothing. On a kernel without IPVS the error Is ErrNoIPVS; the kernel loads the module ip_vs by itself
+// when it can, a library must not.
+func New(c Config) (*Client, error) {
+	if err := c.Validate(); err != nil {
+		return nil, &OpError{Op: "new", Err: err}
+	}
+	return newClient(c)
+}
+
+// Read returns the services that the client owns, canonical, with all their destinations. It lists them until two listings agree:
+// the kernel's lists are not consistent while others write.
+func (c *Client) Read(ctx context.Context) (State, error) { return c.read(ctx) }
+
+// Plan returns what Sync would do.
+func (c *Client) Plan(ctx context.Context, want State) (Plan, error) { return c.plan(ctx, want) }
+
+// Apply does p. It changes nothing and returns ErrStale when a service that p touches is no longer what it was when p was made.
+// IPVS has no transactions: the check comes just before the change, and a writer who comes between them makes operations fail.
+// Those are named, one OpError each, and the others are done.
+func (c *Client) Apply(ctx context.Context, p Plan) error { return c.apply(ctx, p) }
+
+// Sync makes the services that the client owns exactly want, and returns what it changed. Sync(State{}) removes them all. When others
+// change them meanwhile it starts over, a few times. An operation that the kernel refuses for another reason, an unknown scheduler say,
+// is named in the error; the others are done nevertheless.
+//
+// New destinations are added before old ones go. Changing the scheduler of a service in place makes the kernel refuse the few
+// connections that come at that moment.
+func (c *Client) Sync(ctx context.Context, want State) (Plan, error) { return c.sync(ctx, want) }
+
+// Update changes the named services only and returns what it changed. Its cost does not depend on how many others there are: it starts
+// from what the client last read or wrote, so that one changed destination is one request, and reads a service only when it does not
+// know it or the kernel contradicts. What others changed behind the client's back without contradiction is found by the next Sync.
+func (c *Client) Update(ctx context.Context, change Change) (Plan, error) {
+	return c.update(ctx, change)
+}
+
+// Stats returns the counters of the named services, or without keys of all that the client owns, sorted by key. A service that is not there
+// is left out.
+func (c *Client) Stats(ctx context.Context, keys ...Key) ([]ServiceStats, error) {
+	return c.stats(ctx, keys)
+}
+
+// Zero sets the counters of the named services and their destinations to zero; without keys, of all that the client owns.
+func (c *Client) Zero(ctx context.Context, keys ...Key) error { return c.zero(ctx, keys) }
+
+// Foreign returns the services of the namespace that the client does not own, sorted. It never changes them.
+func (c *Client) Foreign(ctx context.Context) ([]Key, error) { return c.foreign(ctx) }
+
+// Info tells the version of the kernel's IPVS and the size of its connection table.
+func (c *Client) Info(ctx context.Context) (Info, error) { return c.info(ctx) }
+
+// Close closes the client's socket. The services stay. Calls under way end with an error that Is os.ErrClosed.
+func (c *Client) Close() error { return c.close() }
+
+// Info is what the kernel says of its IPVS.
+type Info struct {
+	Version   string // "1.2.1" in every kernel since 2.6.28
+	TableSize uint32 // buckets of the connection table (module parameter conn_tab_bits)
+}

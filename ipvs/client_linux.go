@@ -1,0 +1,387 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+)
+
+const (
+	// syncTries bounds how often Sync and Update start over because others write.
+	syncTries = 8
+	// listTries bounds how many listings may differ from the one before.
+	listTries = 16
+	// checkSingly is how many services Apply reads one by one; above, one listing of all costs less.
+	checkSingly = 64
+)
+
+// Client keeps virtual servers in one network namespace. It is safe for concurrent use; calls take turns.
+type Client struct {
+	owns Owns
+	mu   sync.Mutex
+	conn *conn
+
+	// known is what the client last read or wrote, canonical; services that it is unsure of are not in it. complete says that it
+	// has all that are owned.
+	known    map[Key]Service
+	complete bool
+}
+
+func newClient(c Config) (*Client, error) {
+	conn, err := dial(c.NetNS)
+	if err != nil {
+		return nil, opError("new", "", err)
+	}
+	return &Client{owns: c.Owns, conn: conn, known: map[Key]Service{}}, nil
+}
+
+func (c *Client) close() error { return opError("close", "", c.conn.close()) }
+
+func (c *Client) read(ctx context.Context) (State, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, err := c.settled(ctx)
+	return s, opError("read", "", err)
+}
+
+// once lists what is owned, one time.
+func (c *Client) once(ctx context.Context) (State, error) {
+	r, err := c.conn.list(ctx, c.owns.Contains, false)
+	if err != nil || len(r.services) == 0 {
+		return State{}, err
+	}
+	return State{Services: r.services}, nil
+}
+
+// settled lists until a listing agrees with the one before, or with what the client knows already.
+func (c *Client) settled(ctx context.Context) (State, error) {
+	have, err := c.once(ctx)
+	if err != nil {
+		return State{}, err
+	}
+	return c.confirm(ctx, have)
+}
+
+func (c *Client) confirm(ctx context.Context, have State) (State, error) {
+	if c.complete && c.knows(have) {
+		return have, nil
+	}
+	for range listTries {
+		again, err := c.once(ctx)
+		if err != nil {
+			return State{}, err
+		}
+		if slices.EqualFunc(have.Services, again.Services, func(a, b Service) bool { return sameService(&a, &b) }) {
+			c.learn(again)
+			return again, nil
+		}
+		have = again
+	}
+	return State{}, ErrUnstable
+}
+
+// knows reports whether s is what the client knows.
+func (c *Client) knows(s State) bool {
+	if len(s.Services) != len(c.known) {
+		return false
+	}
+	for i := range s.Services {
+		k, ok := c.known[s.Services[i].Key]
+		if !ok || !sameService(&s.Services[i], &k) {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *Client) learn(s State) {
+	c.known = make(map[Key]Service, len(s.Services))
+	for _, v := range s.Services {
+		c.known[v.Key] = v
+	}
+	c.complete = true
+}
+
+func (c *Client) plan(ctx context.Context, want State) (Plan, error) {
+	if err := c.owns.check(want); err != nil {
+		return Plan{}, opError("plan", "", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	have, err := c.settled(ctx)
+	if err != nil {
+		return Plan{}, opError("plan", "", err)
+	}
+	return diffCanonical(have, want.Canonical()), nil
+}
+
+func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
+	if err := c.owns.check(want); err != nil {
+		return Plan{}, opError("sync", "", err)
+	}
+	want = want.Canonical()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var did Plan
+	for range syncTries {
+		have, err := c.once(ctx)
+		if err != nil {
+			return did, opError("sync", "", err)
+		}
+		p := diffCanonical(have, want)
+		if p.Empty() {
+			c.learn(want)
+			return did, nil
+		}
+		if have, err = c.confirm(ctx, have); err != nil {
+			return did, opError("sync", "", err)
+		}
+		p = diffCanonical(have, want)
+		done, again, err := c.write(ctx, p.changes)
+		did = did.and(done)
+		if err != nil {
+			return did, opError("sync", "", err)
+		}
+		if len(again) == 0 {
+			return did, nil
+		}
+	}
+	return did, opError("sync", "", ErrUnstable)
+}
+
+func (c *Client) apply(ctx context.Context, p Plan) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, k := range p.Keys() {
+		if !c.owns.Contains(k) {
+			return opError("apply", k.String(), ErrNotOwned)
+		}
+	}
+	if err := c.checkFresh(ctx, p); err != nil {
+		return opError("apply", "", err)
+	}
+	_, again, err := c.write(ctx, p.changes)
+	for _, f := range again {
+		err = errors.Join(err, f)
+	}
+	return opError("apply", "", err)
+}
+
+// checkFresh compares the services that p changes with the kernel's.
+func (c *Client) checkFresh(ctx context.Context, p Plan) error {
+	lookup := func(k Key) (*Service, error) { return c.conn.get(ctx, k) }
+	if len(p.changes) > checkSingly {
+		all, err := c.once(ctx)
+		if err != nil {
+			return err
+		}
+		have := make(map[Key]*Service, len(all.Services))
+		for i := range all.Services {
+			have[all.Services[i].Key] = &all.Services[i]
+		}
+		lookup = func(k Key) (*Service, error) { return have[k], nil }
+	}
+	for i := range p.changes {
+		have, err := lookup(p.changes[i].key)
+		if err != nil {
+			return err
+		}
+		expected := p.changes[i].have
+		if (have == nil) != (expected == nil) || have != nil && !sameService(have, expected) {
+			return &OpError{Op: "apply", Object: p.changes[i].key.String(), Err: ErrStale}
+		}
+	}
+	return nil
+}
+
+func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
+	if err := c.owns.checkChange(change); err != nil {
+		return Plan{}, opError("update", "", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	todo := make([]wanted, 0, len(change.Set)+len(change.Drop))
+	for i := range change.Set {
+		s := change.Set[i].canonical()
+		todo = append(todo, wanted{s.Key, &s})
+	}
+	for _, k := range change.Drop {
+		todo = append(todo, wanted{k, nil})
+	}
+	var did Plan
+	for range syncTries {
+		changes, err := c.prepare(ctx, todo)
+		if err != nil {
+			return did, opError("update", "", err)
+		}
+		done, again, err := c.write(ctx, changes)
+		did = did.and(done)
+		if err != nil {
+			return did, opError("update", "", err)
+		}
+		if len(again) == 0 {
+			return did, nil
+		}
+		contradicted := map[Key]bool{}
+		for _, f := range again {
+			contradicted[f.key] = true
+		}
+		todo = slices.DeleteFunc(todo, func(w wanted) bool { return !contradicted[w.key] })
+	}
+	return did, opError("update", "", ErrUnstable)
+}
+
+// wanted is what shall become of one service: nil means that it goes.
+type wanted struct {
+	key     Key
+	service *Service
+}
+
+// prepare compares what is wanted with what is known, or read where nothing is known, and returns what differs, sorted.
+func (c *Client) prepare(ctx context.Context, todo []wanted) ([]change, error) {
+	changes := make([]change, 0, len(todo))
+	for _, w := range todo {
+		var have *Service
+		if known, ok := c.known[w.key]; ok {
+			have = &known
+		} else if !c.complete {
+			var err error
+			if have, err = c.conn.get(ctx, w.key); err != nil {
+				return nil, err
+			}
+		}
+		switch {
+		case have == nil && w.service == nil:
+		case have != nil && w.service != nil && sameService(have, w.service):
+			c.known[w.key] = *w.service
+		default:
+			changes = append(changes, diffService(w.key, have, w.service))
+		}
+	}
+	slices.SortFunc(changes, func(a, b change) int { return a.key.Compare(b.key) })
+	return changes, nil
+}
+
+// refusal is a failed operation with a name.
+type refusal struct {
+	key Key
+	*OpError
+}
+
+func (r refusal) Unwrap() error { return r.OpError }
+
+// write does the changes and remembers the outcome. It returns what was done, those operations that others' changes made fail, and the
+// other failures as an error.
+func (c *Client) write(ctx context.Context, changes []change) (did Plan, again []refusal, err error) {
+	if len(changes) == 0 {
+		return Plan{}, nil, nil
+	}
+	failures, err := c.conn.write(ctx, changes)
+	if err != nil {
+		clear(c.known) // nobody knows how far it came
+		c.complete = false
+		return Plan{}, nil, err
+	}
+	var faults []error
+	failed := make(map[int]bool, len(failures))
+	for _, f := range failures {
+		ch := &changes[f.change]
+		if failed[f.change] && f.destination >= 0 {
+			continue // it follows from the service's failure, or is one more of the same service
+		}
+		r := refusal{ch.key, f.opError(ch)}
+		if conflict(f.cmd, f.err) {
+			again = append(again, r)
+		} else {
+			faults = append(faults, r.OpError)
+		}
+		failed[f.change] = f.destination < 0 || failed[f.change]
+		delete(c.known, ch.key)
+		c.complete = false
+	}
+	for i := range changes {
+		ch := &changes[i]
+		if _, bad := failed[i]; bad {
+			continue
+		}
+		did.changes = append(did.changes, *ch)
+		if ch.want == nil {
+			delete(c.known, ch.key)
+		} else {
+			c.known[ch.key] = *ch.want
+		}
+	}
+	return did, again, errors.Join(faults...)
+}
+
+// opError names the operation.
+func (f failure) opError(c *change) *OpError {
+	op, object := "add", c.key.String()
+	switch f.cmd {
+	case cmdSetService, cmdSetDest:
+		op = "change"
+	case cmdDelService, cmdDelDest:
+		op = "remove"
+	}
+	if f.destination >= 0 {
+		object += " -> " + c.destinations[f.destination].Key.String()
+	}
+	return &OpError{Op: op, Object: object, Err: explain(f.cmd, c.want, f.err)}
+}
+
+// and joins two plans that were done one after the other.
+func (p Plan) and(next Plan) Plan {
+	if len(p.changes) == 0 {
+		return next
+	}
+	p.changes = append(p.changes, next.changes...)
+	slices.SortStableFunc(p.changes, func(a, b change) int { return a.key.Compare(b.key) })
+	return p
+}
+
+func (c *Client) foreign(ctx context.Context) ([]Key, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stop, err := c.conn.bound(ctx)
+	if err != nil {
+		return nil, opError("read", "", err)
+	}
+	defer stop()
+	r := &reader{conn: c.conn}
+	if err := r.readServices(func(k Key) bool { return !c.owns.Contains(k) }); err != nil {
+		return nil, opError("read", "", c.conn.cause(ctx, err))
+	}
+	keys := make([]Key, len(r.services))
+	for i := range r.services {
+		keys[i] = r.services[i].Key
+	}
+	return keys, nil
+}
+
+func (c *Client) info(ctx context.Context) (Info, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stop, err := c.conn.bound(ctx)
+	if err != nil {
+		return Info{}, opError("read", "", err)
+	}
+	defer stop()
+	var info Info
+	c.conn.request(cmdGetInfo, flagAck, Key{})
+	err = c.conn.collect(func(payload []byte) error {
+		a := attributes{b: payload}
+		for a.next() {
+			switch a.kind {
+			case 1:
+				v := a.u32()
+				info.Version = fmt.Sprintf("%d.%d.%d", v>>16, v>>8&0xff, v&0xff)
+			case 2:
+				info.TableSize = a.u32()
+			}
+		}
+		return a.err
+	})
+	return info, opError("read", "", c.conn.cause(ctx, err))
+}

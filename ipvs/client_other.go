@@ -1,0 +1,28 @@
+//go:build !linux
+
+package ipvs
+
+import (
+	"context"
+	"errors"
+)
+
+// Client needs Linux; elsewhere New fails with an error that Is errors.ErrUnsupported.
+type Client struct{}
+
+func newClient(Config) (*Client, error) {
+	return nil, &OpError{Op: "new", Err: errors.ErrUnsupported}
+}
+
+func (*Client) read(context.Context) (State, error)          { return State{}, errors.ErrUnsupported }
+func (*Client) plan(context.Context, State) (Plan, error)    { return Plan{}, errors.ErrUnsupported }
+func (*Client) apply(context.Context, Plan) error            { return errors.ErrUnsupported }
+func (*Client) sync(context.Context, State) (Plan, error)    { return Plan{}, errors.ErrUnsupported }
+func (*Client) update(context.Context, Change) (Plan, error) { return Plan{}, errors.ErrUnsupported }
+func (*Client) stats(context.Context, []Key) ([]ServiceStats, error) {
+	return nil, errors.ErrUnsupported
+}
+func (*Client) zero(context.Context, []Key) error      { return errors.ErrUnsupported }
+func (*Client) foreign(context.Context) ([]Key, error) { return nil, errors.ErrUnsupported }
+func (*Client) info(context.Context) (Info, error)     { return Info{}, errors.ErrUnsupported }
+func (*Client) close() error                           { return nil }

@@ -1,0 +1,262 @@
+package ipvs
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/netns"
+)
+
+const (
+	// defaultTimeout bounds a call whose context has no deadline: a lost answer must not hang its caller for ever.
+	defaultTimeout = 60 * time.Second
+	// receiveBuffer holds the answers when every request of a datagram fails; each takes some 800 bytes of it.
+	receiveBuffer = 4 << 20
+	sendBuffer    = 1 << 20
+	// datagramSize is more than the kernel puts into one datagram of a dump.
+	datagramSize = 64 << 10
+)
+
+// Generic netlink's own family, which knows the others (linux/genetlink.h).
+const (
+	controlFamily    = 0x10
+	controlGetFamily = 3
+	controlID        = 1
+	controlName      = 2
+)
+
+// conn is a generic netlink socket of one network namespace, for one caller at a time. The socket is mdlayher/netlink's; datagrams
+// are written and read here, because many messages must go into one and only the last is acknowledged.
+type conn struct {
+	nl    *netlink.Conn
+	raw   syscall.RawConn
+	enc   encoder
+	seq   uint32
+	buf   []byte
+	dirty bool // an exchange was given up: answers to it may come
+
+	closed atomic.Bool
+}
+
+// dial opens the socket inside ns; nil means the calling thread's namespace.
+func dial(ns *netns.NS) (*conn, error) {
+	c := &conn{buf: make([]byte, datagramSize)}
+	open := func() (err error) {
+		c.nl, err = netlink.Dial(unix.NETLINK_GENERIC, nil)
+		return err
+	}
+	err := error(nil)
+	if ns == nil {
+		err = open()
+	} else {
+		err = ns.Do(open)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := c.prepare(); err != nil {
+		_ = c.nl.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *conn) prepare() (err error) {
+	// Short answers leave room for more of them; older kernels send long ones.
+	_ = c.nl.SetOption(netlink.CapAcknowledge, true)
+	_ = c.nl.SetOption(netlink.ExtendedAcknowledge, true)
+	if err := c.nl.SetReadBuffer(receiveBuffer); err != nil {
+		return err
+	}
+	if err := c.nl.SetWriteBuffer(sendBuffer); err != nil {
+		return err
+	}
+	if c.raw, err = c.nl.SyscallConn(); err != nil {
+		return err
+	}
+	c.enc.family, err = c.resolve()
+	return err
+}
+
+// resolve asks for the family's number. The kernel loads the module for it when it can.
+func (c *conn) resolve() (uint16, error) {
+	if err := c.nl.SetDeadline(time.Now().Add(defaultTimeout)); err != nil {
+		return 0, err
+	}
+	ae := netlink.NewAttributeEncoder()
+	ae.String(controlName, familyName)
+	attrs, err := ae.Encode()
+	if err != nil {
+		return 0, err
+	}
+	replies, err := c.nl.Execute(netlink.Message{
+		Header: netlink.Header{Type: controlFamily, Flags: netlink.Request},
+		Data:   append([]byte{controlGetFamily, 1, 0, 0}, attrs...),
+	})
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, ErrNoIPVS
+	}
+	if err != nil {
+		return 0, err
+	}
+	if len(replies) != 1 || len(replies[0].Data) < sizeGeneric {
+		return 0, errMalformed
+	}
+	id, err := find(replies[0].Data[sizeGeneric:], controlID)
+	if err == nil && len(id) < 2 {
+		err = errMalformed
+	}
+	if err != nil {
+		return 0, err
+	}
+	return binary.NativeEndian.Uint16(id), nil
+}
+
+func (c *conn) close() error {
+	if c.closed.Swap(true) {
+		return os.ErrClosed
+	}
+	return c.nl.Close()
+}
+
+// bound makes the socket's waits end with ctx. The returned function must be called when the exchange is over.
+func (c *conn) bound(ctx context.Context) (stop func(), err error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(defaultTimeout)
+	}
+	if err := c.nl.SetDeadline(deadline); err != nil {
+		return nil, c.cause(ctx, err)
+	}
+	if ctx.Done() == nil {
+		return func() {}, nil
+	}
+	done := make(chan struct{})
+	release := context.AfterFunc(ctx, func() {
+		_ = c.nl.SetDeadline(time.Unix(1, 0))
+		close(done)
+	})
+	return func() {
+		if !release() {
+			<-done // so that it does not cut the next exchange short
+		}
+	}, nil
+}
+
+// cause explains a failed wait; nil stays nil.
+func (c *conn) cause(ctx context.Context, err error) error {
+	switch {
+	case err != nil && c.closed.Load():
+		return os.ErrClosed
+	case !errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("the kernel did not answer in time: %w", context.DeadlineExceeded)
+}
+
+// send writes the encoder's messages as one datagram.
+func (c *conn) send() error {
+	if c.dirty {
+		c.discard()
+	}
+	c.dirty = true
+	var err error
+	werr := c.raw.Write(func(fd uintptr) bool {
+		_, err = unix.Write(int(fd), c.enc.b)
+		return err != unix.EAGAIN
+	})
+	return errors.Join(werr, err)
+}
+
+// discard reads what an exchange that was given up has left, and so ends its dump.
+func (c *conn) discard() {
+	_ = c.raw.Control(func(fd uintptr) {
+		for {
+			if _, err := unix.Read(int(fd), c.buf); err != nil && err != unix.ENOBUFS && err != unix.EINTR {
+				return
+			}
+		}
+	})
+	c.dirty = false
+}
+
+// reply is one message of the kernel.
+type reply struct {
+	kind, flags uint16
+	seq         uint32
+	payload     []byte
+}
+
+// receive hands over the messages that come until each says that it has had enough. Answers to earlier exchanges, before first, are
+// passed over.
+func (c *conn) receive(first uint32, each func(r *reply) (done bool, err error)) error {
+	for {
+		var n int
+		var err error
+		if rerr := c.raw.Read(func(fd uintptr) bool {
+			n, err = unix.Read(int(fd), c.buf)
+			return err != unix.EAGAIN
+		}); rerr != nil {
+			return rerr
+		}
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return os.NewSyscallError("recv", err)
+		}
+		for data := c.buf[:n]; len(data) >= sizeNetlink; {
+			length := int(binary.NativeEndian.Uint32(data))
+			if length < sizeNetlink || length > len(data) {
+				return fmt.Errorf("%w: message of %d bytes", errMalformed, length)
+			}
+			r := reply{
+				kind:    binary.NativeEndian.Uint16(data[4:]),
+				flags:   binary.NativeEndian.Uint16(data[6:]),
+				seq:     binary.NativeEndian.Uint32(data[8:]),
+				payload: data[sizeNetlink:length],
+			}
+			data = data[min((length+3)&^3, len(data)):]
+			if int32(r.seq-first) < 0 {
+				continue
+			}
+			if done, err := each(&r); done || err != nil {
+				c.dirty = err != nil
+				return err
+			}
+		}
+	}
+}
+
+// status decodes the payload of an NLMSG_ERROR or NLMSG_DONE message. Nil means success.
+func (r *reply) status() *kernelError {
+	if len(r.payload) < 4 {
+		return nil
+	}
+	errno := int32(binary.NativeEndian.Uint32(r.payload))
+	if errno == 0 {
+		return nil
+	}
+	e := &kernelError{errno: syscall.Errno(-errno)}
+	if rest := r.payload[4:]; r.flags&unix.NLM_F_ACK_TLVS != 0 && r.flags&unix.NLM_F_CAPPED != 0 && len(rest) > sizeNetlink {
+		if text, err := find(rest[sizeNetlink:], unix.NLMSGERR_ATTR_MSG); err == nil {
+			a := attributes{data: text}
+			e.text = string(a.text())
+		}
+	}
+	return e
+}

@@ -1,0 +1,67 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+func (c *Client) stats(ctx context.Context, keys []Key) ([]ServiceStats, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	keep := c.owns.Contains
+	if len(keys) > 0 {
+		wanted := make(map[Key]bool, len(keys))
+		for _, k := range keys {
+			wanted[k] = true
+		}
+		keep = func(k Key) bool { return wanted[k] }
+	}
+	r, err := c.conn.list(ctx, keep, true)
+	if err != nil {
+		return nil, opError("read", "", err)
+	}
+	return r.stats, nil
+}
+
+func (c *Client) zero(ctx context.Context, keys []Key) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(keys) == 0 {
+		s, err := c.once(ctx)
+		if err != nil {
+			return opError("zero", "", err)
+		}
+		for i := range s.Services {
+			keys = append(keys, s.Services[i].Key)
+		}
+	}
+	var faults []error
+	for _, k := range keys {
+		if !c.owns.Contains(k) {
+			faults = append(faults, opError("zero", k.String(), ErrNotOwned))
+		}
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	stop, err := c.conn.bound(ctx)
+	if err != nil {
+		return opError("zero", "", err)
+	}
+	defer stop()
+	for _, k := range keys {
+		c.conn.request(cmdZero, flagAck, k)
+		err := c.conn.collect(func([]byte) error { return nil })
+		var refused *kernelError
+		if errors.As(err, &refused) && refused.errno == unix.ESRCH {
+			faults = append(faults, &OpError{Op: "zero", Object: k.String(), Err: explain(cmdGetService, nil, refused)})
+			continue
+		}
+		if err != nil {
+			return opError("zero", k.String(), c.conn.cause(ctx, err))
+		}
+	}
+	return errors.Join(faults...)
+}
