@@ -171,7 +171,7 @@ type Frontend struct {
 	Refusal Refusal
 
 	Masquerade Masquerade
-	Inside     []netip.Prefix // the cluster's pods, see State.PodRanges; shared between Frontends, not to be changed
+	Inside     []netip.Prefix // the cluster's pods in both families, State.PodRanges; shared between Frontends, not to be changed
 
 	Sources []netip.Prefix // clients that may use this Frontend; empty: all. Others are dropped
 	On      []netip.Prefix // KindNodePort: the local addresses that serve it; empty: all
@@ -180,7 +180,7 @@ type Frontend struct {
 	Affinity time.Duration
 }
 
-// String returns the Frontend in one line.
+// String returns the Frontend in one line. Where there is no endpoint it leaves out what only matters to connections.
 func (f Frontend) String() string {
 	var b strings.Builder
 	b.WriteString(f.Key.String())
@@ -198,11 +198,17 @@ func (f Frontend) String() string {
 	if len(f.Near) > 0 {
 		b.WriteString("; near -> " + join(f.Near))
 	}
+	if len(f.Endpoints) == 0 && len(f.Near) == 0 {
+		return b.String() // the rest is about connections that go somewhere
+	}
 	if f.Masquerade != MasqueradeHairpin {
 		b.WriteString("; masquerade " + f.Masquerade.String())
 	}
-	if (f.Masquerade == MasqueradeOutside || len(f.Near) > 0) && len(f.Inside) > 0 {
-		b.WriteString("; inside " + join(f.Inside))
+	if f.Masquerade == MasqueradeOutside || len(f.Near) > 0 {
+		inside := slices.DeleteFunc(slices.Clone(f.Inside), func(p netip.Prefix) bool { return p.Addr().Is4() != f.Is4() })
+		if len(inside) > 0 {
+			b.WriteString("; inside " + join(inside))
+		}
 	}
 	if len(f.Sources) > 0 {
 		b.WriteString("; from " + join(f.Sources))

@@ -15,16 +15,17 @@ import (
 // NAT returns the Backend that serves Frontends as forwards of c.
 //
 // The forwards and the virtual ranges of c's State belong to the Backend. Its networks and exclusions stay as they are, but for exclusions that are added
-// so that the pods of Frontend.Inside are known as such. It serves cluster IPs, and external and load balancer addresses under ExternalTrafficPolicy
+// so that the pods of Frontend.Inside are known as such. Whoever changes them through c meanwhile does not do so during Proxy.Sync. It serves cluster IPs, and external and load balancer addresses under ExternalTrafficPolicy
 // Cluster; other ports of such an address are rejected, unless it is an address of the node. Node ports, ExternalTrafficPolicy Local, source ranges and
 // session affinity are refused with errors.ErrUnsupported.
-func NAT(c *nat.Client) Backend { return &natBackend{client: c} }
+func NAT(c *nat.Client) Backend { return &natBackend{client: c, served: map[nat.Key]bool{}} }
 
 type natBackend struct {
 	client *nat.Client
 
 	mu     sync.Mutex
-	inside []netip.Prefix // networks that the client's State is known to have
+	inside []netip.Prefix   // networks that the client's State is known to have
+	served map[nat.Key]bool // forwards that it has
 }
 
 func (b *natBackend) Apply(ctx context.Context, p Plan) error {
@@ -34,11 +35,33 @@ func (b *natBackend) Apply(ctx context.Context, p Plan) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p.Full || part.ranges() || !part.known(b.inside) {
+	if p.Full || part.ranges() || !part.known(b.inside) || b.last(part) {
 		return b.all(ctx, p.Full, part)
 	}
-	_, err = b.client.Update(ctx, nat.Change{Set: part.set, Drop: part.drop})
-	return err
+	if _, err := b.client.Update(ctx, nat.Change{Set: part.set, Drop: part.drop}); err != nil {
+		return err
+	}
+	for _, k := range part.drop {
+		delete(b.served, k)
+	}
+	for _, f := range part.set {
+		b.served[f.Key()] = true
+	}
+	return nil
+}
+
+// last reports whether no forward is left after the change; then the exclusions may go too.
+func (b *natBackend) last(part natChange) bool {
+	if len(part.set) > 0 || len(part.drop) < len(b.served) {
+		return false
+	}
+	left := len(b.served)
+	for _, k := range part.drop {
+		if b.served[k] {
+			left--
+		}
+	}
+	return left == 0
 }
 
 // all reads what the client has, changes in it what is the Backend's, and has it made so.
@@ -51,9 +74,10 @@ func (b *natBackend) all(ctx context.Context, full bool, part natChange) error {
 	if _, err := b.client.Sync(ctx, want); err != nil {
 		return err
 	}
-	b.inside = part.inside
-	if !full {
-		b.inside = union(b.inside, want.Exclude)
+	b.inside = want.Exclude
+	b.served = make(map[nat.Key]bool, len(want.Forwards))
+	for _, f := range want.Forwards {
+		b.served[f.Key()] = true
 	}
 	return nil
 }
@@ -89,9 +113,7 @@ func natPart(p Plan) (natChange, error) {
 		forward := natForward(f)
 		set[forward.Key()] = true
 		part.set = append(part.set, forward)
-		if f.Masquerade == MasqueradeOutside {
-			part.inside = union(part.inside, f.Inside)
-		}
+		part.inside = union(part.inside, f.Inside)
 	}
 	for _, k := range p.Drop {
 		switch k.Kind {
@@ -116,7 +138,7 @@ func natLacks(f *Frontend) error {
 	switch {
 	case f.Kind == KindNodePort:
 		return lacks("node ports")
-	case len(f.Near) > 0 || f.Masquerade == MasqueradeNode:
+	case f.Masquerade == MasqueradeNode || len(f.Near) > 0:
 		return lacks("externalTrafficPolicy Local")
 	case len(f.Sources) > 0:
 		return lacks("loadBalancerSourceRanges")

@@ -18,6 +18,7 @@ type randomWorld struct {
 	slices   map[string]service.EndpointSlice
 	pods     map[string]service.Pod
 	nodes    map[string]service.Node
+	plain    bool // only what every backend serves
 }
 
 func newRandomWorld(r *rand.Rand) *randomWorld {
@@ -137,6 +138,17 @@ func (w *randomWorld) service(n string) service.Service {
 		s.Spec.ClusterIPs, s.Spec.ClusterIP, s.Spec.Type, s.Spec.ExternalTrafficPolicy = nil, "None", "", ""
 		s.Spec.Ports[0].NodePort = 0
 	}
+	if w.plain {
+		return w.onlyCluster(s)
+	}
+	return s
+}
+
+// onlyCluster takes from a Service what only some backends serve.
+func (w *randomWorld) onlyCluster(s service.Service) service.Service {
+	s.Spec.Type, s.Spec.ExternalTrafficPolicy, s.Spec.SessionAffinity = "", "", ""
+	s.Spec.Ports = slices.Clone(s.Spec.Ports)
+	s.Spec.Ports[0].NodePort = 0
 	return s
 }
 

@@ -78,7 +78,7 @@ func (r *resolver) port(list []Frontend, w *world, s *svc, p *svcPort, ip netip.
 
 	f := Frontend{
 		Key:     Key{Kind: KindClusterIP, Addr: ip, Port: p.port, Protocol: p.protocol},
-		Service: s.name, PortName: p.name, Affinity: s.affinity, Inside: w.settings.inside[fam],
+		Service: s.name, PortName: p.name, Affinity: s.affinity, Inside: w.settings.inside,
 	}
 	if c.any {
 		f.Refusal = Drop // somewhere there are endpoints, only not for this client here
@@ -92,7 +92,7 @@ func (r *resolver) port(list []Frontend, w *world, s *svc, p *svcPort, ip netip.
 	switch {
 	case w.settings.masqueradeAll:
 		inner.Masquerade = MasqueradeAll
-	case len(f.Inside) > 0:
+	case w.settings.pods[fam]:
 		inner.Masquerade = MasqueradeOutside
 	}
 	list = append(list, inner.settled())
@@ -129,16 +129,10 @@ func (r *resolver) port(list []Frontend, w *world, s *svc, p *svcPort, ip netip.
 	return list
 }
 
-// settled clears what means nothing in a Frontend as it now is, so that equal promises are equal values.
+// settled clears the Refusal where nothing is refused, so that equal promises are equal values.
 func (f Frontend) settled() Frontend {
 	if len(f.Endpoints) > 0 {
 		f.Refusal = Reject
-	}
-	if len(f.Endpoints) == 0 && len(f.Near) == 0 {
-		f.Masquerade, f.Affinity = MasqueradeHairpin, 0
-	}
-	if f.Masquerade != MasqueradeOutside && len(f.Near) == 0 {
-		f.Inside = nil
 	}
 	return f
 }

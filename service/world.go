@@ -26,7 +26,8 @@ type label struct{ namespace, key, value string }
 type settings struct {
 	node, zone    string
 	primary       [2]netip.Addr     // by family
-	inside        [2][]netip.Prefix // State.PodRanges by family
+	inside        []netip.Prefix    // State.PodRanges
+	pods          [2]bool           // inside has networks of the family
 	on            [2][]netip.Prefix // addresses for node ports; nil: all
 	noNodePorts   [2]bool           // no address of the family serves node ports
 	serviceRanges []netip.Prefix
@@ -58,7 +59,8 @@ func newSettings(s State, n Node) settings {
 		}
 	}
 	for _, p := range s.PodRanges {
-		set.inside[family(p.Addr())] = append(set.inside[family(p.Addr())], p.Masked())
+		set.inside = append(set.inside, p.Masked())
+		set.pods[family(p.Addr())] = true
 	}
 	for _, p := range s.NodePorts.In {
 		set.on[family(p.Addr())] = append(set.on[family(p.Addr())], p.Masked())
