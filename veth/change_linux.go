@@ -119,6 +119,15 @@ func (t target) setIP(ctx context.Context, c *linkChange, j *journal) error {
 			j.announce = append(j.announce, announcement{netns: t.path, link: t.name, addr: a.Key.Addr()})
 		}
 	}
+	for _, r := range c.routes {
+		// The kernel takes an IPv6 source only once it is usable.
+		if r.Want != nil && r.Want.Source.Is6() {
+			if err := t.usable(ctx, c, false); err != nil {
+				return err
+			}
+			break
+		}
+	}
 	if err := t.addRoutes(ctx, c.routes); err != nil {
 		return err
 	}
