@@ -52,6 +52,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if code, ok := run.Parse(flags, args, stderr); !ok {
 		return code
 	}
+	if o.nodes < 1 {
+		fmt.Fprintf(stderr, "cluster: -nodes %d: a cluster has at least one\n", o.nodes)
+		return run.Usage
+	}
 	if o.down {
 		return down(ctx, o, out, stderr)
 	}

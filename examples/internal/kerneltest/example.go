@@ -52,12 +52,30 @@ type Example struct {
 // Start starts the example of this package with the given arguments, after the one that gives it the machine's run name.
 func (m *Machine) Start(t testing.TB, args ...string) *Example {
 	t.Helper()
+	return m.start(t, nil, args)
+}
+
+// StartWithClosedOutput starts the example with an output that nobody reads any more.
+func (m *Machine) StartWithClosedOutput(t testing.TB, args ...string) *Example {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	require.NoError(t, err)
+	require.NoError(t, reader.Close())
+	defer writer.Close()
+	return m.start(t, writer, args)
+}
+
+func (m *Machine) start(t testing.TB, stdout *os.File, args []string) *Example {
+	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	e := &Example{done: make(chan struct{})}
 	e.cmd = exec.Command(self, append([]string{"-name", m.Name}, args...)...)
 	e.cmd.Env = append(os.Environ(), envExample+"=1")
 	e.cmd.Stdout, e.cmd.Stderr = &e.stdout, &e.stderr
+	if stdout != nil {
+		e.cmd.Stdout = stdout
+	}
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a shell does it: ^C goes to this group
 	e.cmd.WaitDelay = 5 * time.Second                       // a container that holds our pipes for longer is a leak
 	require.NoError(t, m.ns.Start(e.cmd))
