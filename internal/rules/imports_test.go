@@ -16,7 +16,7 @@ var mayImport = map[string][]string{
 	"ipvs":                {"netns", "internal/plan", "internal/rtnl"},
 	"policy":              {"netns", "internal/plan", "internal/nft", "internal/rtnl"},
 	"service":             {"netns", "nat", "ipvs", "internal/plan"},
-	"service/servicetest": {"netns", "service"},
+	"service/servicetest": {"netns", "service", "internal/nstest"}, // a suite of tests that other modules run
 
 	"internal/plan": {},
 	"internal/rtnl": {"netns"},
