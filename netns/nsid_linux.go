@@ -55,6 +55,9 @@ func (ns *NS) assignNSID(ctx context.Context, peer *NS, id int) (int, error) {
 
 // aboutPeer sends one request about peer inside the namespace.
 func (ns *NS) aboutPeer(ctx context.Context, peer *NS, kind uint16, flags netlink.HeaderFlags, fill func(*netlink.AttributeEncoder)) ([]netlink.Message, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	var conn *netlink.Conn
 	err := ns.do("dial netlink", func() (err error) {
 		conn, err = netlink.Dial(unix.NETLINK_ROUTE, nil)

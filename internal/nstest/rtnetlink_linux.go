@@ -222,15 +222,20 @@ func linkFlags(name string) (uint16, error) {
 	return ifr.Uint16(), nil
 }
 
-// addRoute routes a destination over a gateway.
+// addRoute routes a destination over a gateway; an invalid one means that packets are dropped in silence.
 func addRoute(dst netip.Prefix, via netip.Addr) error {
 	header := unix.RtMsg{
-		Family: familyOf(via), Dst_len: uint8(dst.Bits()), Table: unix.RT_TABLE_MAIN,
+		Family: familyOf(dst.Addr()), Dst_len: uint8(dst.Bits()), Table: unix.RT_TABLE_MAIN,
 		Protocol: unix.RTPROT_STATIC, Scope: unix.RT_SCOPE_UNIVERSE, Type: unix.RTN_UNICAST,
+	}
+	if !via.IsValid() {
+		header.Type = unix.RTN_BLACKHOLE
 	}
 	msg, err := encode(bytesOf(&header), func(ae *netlink.AttributeEncoder) {
 		ae.Bytes(unix.RTA_DST, dst.Masked().Addr().AsSlice())
-		ae.Bytes(unix.RTA_GATEWAY, via.AsSlice())
+		if via.IsValid() {
+			ae.Bytes(unix.RTA_GATEWAY, via.AsSlice())
+		}
 	})
 	if err != nil {
 		return err

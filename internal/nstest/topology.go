@@ -98,6 +98,14 @@ func Route(t testing.TB, ns *netns.NS, dst netip.Prefix, via netip.Addr) {
 	must(t, ns, func() error { return addRoute(dst, via) })
 }
 
+// Void makes from send what goes to dst over the link to the gateway, and the gateway drop it in
+// silence: the way to a host that is down.
+func Void(t testing.TB, from, gateway End, dst netip.Prefix) {
+	t.Helper()
+	Route(t, from.NS, dst, gateway.Addr(dst.Addr().Is6()))
+	must(t, gateway.NS, func() error { return addRoute(dst, netip.Addr{}) })
+}
+
 // DefaultRoutes routes everything over the given gateways.
 func DefaultRoutes(t testing.TB, ns *netns.NS, via ...netip.Addr) {
 	t.Helper()
