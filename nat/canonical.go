@@ -74,19 +74,24 @@ func canonicalTargets(list []Target) []Target {
 	return merged
 }
 
-// reduce divides the weights by their common factor and, where they still
-// add up to more than maxSlots, scales them down, none below one.
+// fineSlots is how many slots unequal weights may take at least.
+const fineSlots = 4096
+
+// reduce divides the weights by their common factor. Where they then add up
+// to more slots than fineSlots and four times the targets, it scales them
+// down, none below one.
 func reduce(targets []Target) {
 	divide(targets)
 	total := 0
 	for _, t := range targets {
 		total += t.Weight
 	}
-	if total <= maxSlots {
+	limit := min(max(fineSlots, 4*len(targets)), maxSlots)
+	if total <= limit {
 		return
 	}
 	// Every target keeps one slot; the rest is shared out by weight.
-	spare := maxSlots - len(targets)
+	spare := limit - len(targets)
 	for i := range targets {
 		targets[i].Weight = 1 + int(int64(targets[i].Weight)*int64(spare)/int64(total))
 	}

@@ -1,3 +1,47 @@
-// Package nat keeps one nftables table that masquerades networks and
-// forwards addresses and ports to weighted targets.
+// Package nat masquerades networks and leads addresses and ports to weighted
+// targets, any number of them at the same cost a packet.
+//
+// It owns one nftables table of family inet, whole (Config.Table, by default
+// "podplumb-nat"), and the conntrack entries of UDP connections whose target
+// it removes. It never touches other tables.
+//
+// The table is flat: a forward is an element in a map, a target is an element
+// in another, and no chain, rule or anonymous set belongs to one alone.
+//
+//	forwards4:  address . protocol . port         -> lane number
+//	lanes:      lane number                       -> chain that draws a slot
+//	targets4:   address . protocol . port . slot  -> address . port
+//
+// The lane number travels from the first map to the second in bits of the
+// packet mark (Config.Mark), which are cleared at once; the others are kept.
+// A lane is a chain that draws from a number of slots; forwards with as many
+// slots share it. A target has as many slots as its weight. So one change
+// touches a few elements however many others there are, and a first packet
+// costs four lookups. Packets of known connections cost none.
+//
+// A change is one transaction: packets see all of it or nothing. A packet
+// that met the forward before and the slot after a change looks once more;
+// what finds no target then is refused, never let through. A connection to an
+// address that has forwards, or to a Virtual range, that no forward serves is
+// rejected by TCP reset or ICMP port unreachable, or dropped. Traffic that
+// the host sends itself is treated like traffic that it forwards.
+//
+// Where the kernel can (6.9), the table belongs to the Client's socket and
+// outlives it; see Config.Shared. A new Client reads the table and writes
+// only what differs. A table of the same name that no Client made is left
+// alone (ErrForeign).
+//
+// The zero State is no table; the zero Config works in the caller's network
+// namespace. Out of scope: filtering, routing, and IPv4-mapped or scoped
+// addresses. Forwarding (net.ipv4.ip_forward, net.ipv6.conf.all.forwarding)
+// is for the caller to turn on, and for connections between pods of one
+// bridge net.bridge.bridge-nf-call-iptables, or their answers pass the host
+// by; a pod that reaches itself then also needs hairpin mode on its port.
+//
+// It needs CAP_NET_ADMIN in the user namespace of the network namespace and
+// Linux 5.10 with nf_tables, nf_nat, nft_numgen, nft_fib_inet,
+// nft_reject_inet, nft_masq and nf_conntrack_netlink. A process without
+// CAP_NET_ADMIN in the first user namespace has a small send buffer
+// (net.core.wmem_max): what does not fit is then written in several
+// transactions, each of whole forwards.
 package nat

@@ -79,7 +79,9 @@ func (f Forward) Key() Key { return Key{f.Addr, f.Port, f.Proto} }
 type Target struct {
 	Addr netip.Addr
 	Port uint16
-	// Weight is the target's share relative to the others; zero means one.
+	// Weight is the target's share relative to the others, up to 65536; zero
+	// means one. Weights are divided by their common factor; what then adds
+	// up to more than 4096 is rounded to steps of about 1/4096 of the whole.
 	Weight int
 }
 

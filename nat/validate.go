@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -28,17 +29,17 @@ func (s State) Validate() error {
 	for i, p := range s.Exclude {
 		faults.prefix(fmt.Sprintf("exclude[%d]", i), p)
 	}
-	virtual := make(map[netip.Prefix]int, len(s.Virtual))
+	faults.overlap("networks", len(s.Networks), func(i int) netip.Prefix { return s.Networks[i].Prefix },
+		func(i, j int) bool {
+			return s.Networks[i].Name == s.Networks[j].Name || s.Networks[i].Prefix.Bits() != s.Networks[j].Prefix.Bits()
+		})
 	for i, v := range s.Virtual {
 		at := fmt.Sprintf("virtual[%d]", i)
 		faults.prefix(at+".prefix", v.Prefix)
 		faults.refusal(at+".miss", v.Miss)
-		p := v.Prefix.Masked()
-		if j, ok := virtual[p]; ok && s.Virtual[j].Miss != v.Miss {
-			faults.add(at, "%s is virtual[%d] too, with another miss", p, j)
-		}
-		virtual[p] = i
 	}
+	faults.overlap("virtual", len(s.Virtual), func(i int) netip.Prefix { return s.Virtual[i].Prefix },
+		func(i, j int) bool { return s.Virtual[i].Miss == s.Virtual[j].Miss })
 	seen := make(map[Key]int, len(s.Forwards))
 	for i := range s.Forwards {
 		f := &s.Forwards[i]
@@ -86,6 +87,29 @@ func (f *faults) prefix(at string, p netip.Prefix) {
 		f.add(at, "no prefix")
 	case p.Addr().Is4In6():
 		f.add(at, "%s is an IPv4 address in IPv6 form", p)
+	}
+}
+
+// overlap finds prefixes inside others of their list that are not alike: only
+// one of the two could be kept.
+func (f *faults) overlap(list string, n int, prefix func(int) netip.Prefix, alike func(i, j int) bool) {
+	order := make([]int, 0, n)
+	for i := range n {
+		if prefix(i).IsValid() {
+			order = append(order, i)
+		}
+	}
+	masked := func(i int) netip.Prefix { return prefix(i).Masked() }
+	slices.SortStableFunc(order, func(a, b int) int { return comparePrefix(masked(a), masked(b)) })
+	outer := -1
+	for _, i := range order {
+		if outer >= 0 && masked(outer).Contains(masked(i).Addr()) {
+			if !alike(outer, i) {
+				f.add(fmt.Sprintf("%s[%d]", list, i), "%s lies inside %s[%d] %s and differs from it", masked(i), list, outer, masked(outer))
+			}
+			continue
+		}
+		outer = i
 	}
 }
 

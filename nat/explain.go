@@ -1,0 +1,179 @@
+package nat
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Packet is the first packet of a connection.
+type Packet struct {
+	Src, Dst netip.AddrPort
+	Proto    Proto
+	// ToHost says that Dst is an address of the host itself.
+	ToHost bool
+}
+
+// Outcome is what becomes of a packet.
+type Outcome uint8
+
+const (
+	// Untouched: no forward has the destination; the packet goes on to it.
+	Untouched Outcome = iota
+	// Forwarded: the packet goes to one of the targets.
+	Forwarded
+	// Rejected: the sender is told.
+	Rejected
+	// Dropped: the sender is not told.
+	Dropped
+)
+
+func (o Outcome) String() string {
+	switch o {
+	case Untouched:
+		return "untouched"
+	case Forwarded:
+		return "forwarded"
+	case Rejected:
+		return "rejected"
+	case Dropped:
+		return "dropped"
+	}
+	return fmt.Sprintf("outcome(%d)", uint8(o))
+}
+
+// Hop is a destination that a packet can be sent to.
+type Hop struct {
+	To    netip.AddrPort
+	Share float64 // of the connections, above 0 and up to 1
+	// Masqueraded says that the packet carries an address of this host when
+	// it leaves. A packet that stays on the host keeps its source.
+	Masqueraded bool
+}
+
+// Explanation says what becomes of a packet and why.
+type Explanation struct {
+	Outcome Outcome
+	By      string // the part of the State that decided
+	// Hops are where the packet may go: the targets of a forward, or its own
+	// destination when it is untouched.
+	Hops []Hop
+}
+
+func (e Explanation) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s by %s\n", e.Outcome, e.By)
+	for _, h := range e.Hops {
+		fmt.Fprintf(&b, "  %5.1f%% %s", 100*h.Share, h.To)
+		if h.Masqueraded {
+			b.WriteString(" masqueraded")
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+// Explain says what a table that holds s does with p, without asking the
+// kernel. s must be valid.
+func Explain(s State, p Packet) Explanation {
+	served := false
+	key := Key{Addr: p.Dst.Addr(), Port: p.Dst.Port(), Proto: p.Proto}
+	for _, f := range s.Forwards {
+		if f.Key() == key {
+			return s.explainForward(f.canonical(), p)
+		}
+		served = served || f.Addr == key.Addr
+	}
+	if served && !p.ToHost {
+		return Explanation{Outcome: Rejected, By: "no forward has this port of " + key.Addr.String()}
+	}
+	if v, ok := s.virtualFor(key.Addr); ok {
+		return Explanation{Outcome: v.Miss.outcome(), By: "virtual " + v.Prefix.Masked().String()}
+	}
+	hop := Hop{To: p.Dst, Share: 1}
+	why := "no part of the State"
+	if n, ok := s.networkFor(p.Src.Addr()); ok && !p.ToHost {
+		if x, ok := s.excludes(p.Dst.Addr()); ok {
+			why = x
+		} else {
+			hop.Masqueraded, why = true, "network "+n.Prefix.Masked().String()
+		}
+	}
+	return Explanation{Outcome: Untouched, By: why, Hops: []Hop{hop}}
+}
+
+func (r Refusal) outcome() Outcome {
+	if r == Drop {
+		return Dropped
+	}
+	return Rejected
+}
+
+func (s State) explainForward(f Forward, p Packet) Explanation {
+	by := "forward " + f.Key().String()
+	if f.Name != "" {
+		by += " (" + f.Name + ")"
+	}
+	if len(f.To) == 0 {
+		return Explanation{Outcome: f.Empty.outcome(), By: by + ", which has no targets"}
+	}
+	total := 0
+	for _, t := range f.To {
+		total += t.Weight
+	}
+	e := Explanation{Outcome: Forwarded, By: by}
+	for _, t := range f.To {
+		e.Hops = append(e.Hops, Hop{
+			To: netip.AddrPortFrom(t.Addr, t.Port), Share: float64(t.Weight) / float64(total),
+			Masqueraded: s.masquerades(f, p.Src.Addr(), t.Addr),
+		})
+	}
+	return e
+}
+
+// masquerades says whether a connection from src through f to a target hides
+// its source.
+func (s State) masquerades(f Forward, src, target netip.Addr) bool {
+	_, inside := s.networkFor(src)
+	outward := inside && !s.excluded(target)
+	for _, x := range s.Exclude {
+		inside = inside || x.Contains(src)
+	}
+	return outward || src == target || f.Masquerade == MasqueradeAll || f.Masquerade == MasqueradeRemote && !inside
+}
+
+func (s State) virtualFor(a netip.Addr) (Virtual, bool) {
+	for _, v := range s.Virtual {
+		if v.Prefix.Contains(a) {
+			return v, true
+		}
+	}
+	return Virtual{}, false
+}
+
+func (s State) networkFor(a netip.Addr) (Network, bool) {
+	for _, n := range s.Networks {
+		if n.Prefix.Contains(a) {
+			return n, true
+		}
+	}
+	return Network{}, false
+}
+
+func (s State) excluded(a netip.Addr) bool { _, ok := s.excludes(a); return ok }
+
+// excludes names what keeps traffic from a network to a untranslated.
+func (s State) excludes(a netip.Addr) (string, bool) {
+	if n, ok := s.networkFor(a); ok {
+		return "destination in network " + n.Prefix.Masked().String(), true
+	}
+	for _, x := range s.Exclude {
+		if x.Contains(a) {
+			return "exclude " + x.Masked().String(), true
+		}
+	}
+	if a.IsMulticast() {
+		return "multicast", true
+	}
+	return "", false
+}
