@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -169,4 +171,38 @@ func TestKeepAndDown(t *testing.T) {
 	stdout, _ = machine.Run(t, 0, "-down")
 	require.Equal(t, fmt.Sprintf("nothing to remove: no cluster %q is here\n", machine.Name), stdout)
 	machine.Run(t, 0)
+}
+
+// Some kernels show bridged packets to netfilter and some do not. Services have to work on both, also between pods of one node.
+func TestBridgeNetfilterOff(t *testing.T) {
+	machine := kerneltest.NewMachine(t)
+	machine.Run(t, 0, "-keep")
+	open := func(name string) *netns.NS {
+		ns, err := netns.OpenName("podplumb-" + machine.Name + "." + name)
+		require.NoError(t, err)
+		t.Cleanup(func() { ns.Close() })
+		return ns
+	}
+	for _, node := range []string{"node.node-a", "node.node-b"} {
+		for _, key := range []string{"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"} {
+			if err := open(node).SetSysctl(key, "0"); !errors.Is(err, fs.ErrNotExist) { // without the setting it is off
+				require.NoError(t, err)
+			}
+		}
+	}
+	for _, pod := range []string{"pod-1", "pod-3", "pod-4"} {
+		ns := open("pod.default." + pod)
+		for _, frontend := range []string{"10.96.0.10:80", "[fd00:10:96::a]:80"} {
+			seen := map[string]int{}
+			for range 40 {
+				ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+				asked, err := container.Ask(ctx, ns.DialContext, netip.MustParseAddrPort(frontend))
+				cancel()
+				require.NoErrorf(t, err, "%s, after %v", pod, seen)
+				seen[asked.Pod]++
+			}
+			require.Lenf(t, seen, 3, "%v", seen)
+		}
+	}
+	machine.Run(t, 0, "-down")
 }

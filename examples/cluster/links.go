@@ -26,7 +26,7 @@ const (
 )
 
 // sync brings the links of a namespace to the wanted state.
-func (c *cluster) sync(ctx context.Context, config veth.Config, want veth.State) error {
+func (c *cluster) sync(ctx context.Context, where string, config veth.Config, want veth.State) error {
 	client, err := veth.New(config)
 	if err != nil {
 		return err
@@ -36,7 +36,7 @@ func (c *cluster) sync(ctx context.Context, config veth.Config, want veth.State)
 	if err != nil {
 		return err
 	}
-	c.out.Detail(1, plan.String())
+	c.out.Detail(1, where, plan.String())
 	return nil
 }
 
@@ -60,7 +60,7 @@ func (c *cluster) layUnderlay(ctx context.Context) (string, error) {
 		}
 		want.Pairs = append(want.Pairs, veth.Pair{Host: veth.Host{Name: fmt.Sprintf("node%d", i), Bridge: "switch"}, Pod: eth0})
 	}
-	if err := c.sync(ctx, veth.Config{NetNS: c.wire, Owner: "podplumb-wire"}, want); err != nil {
+	if err := c.sync(ctx, "the wire", veth.Config{NetNS: c.wire, Owner: "podplumb-wire"}, want); err != nil {
 		return "", err
 	}
 	var err error
@@ -75,7 +75,8 @@ func (c *cluster) layUnderlay(ctx context.Context) (string, error) {
 //
 // A pod's address stands alone (/32, /128) with a default route through the gateway. So two pods of one node also talk
 // through the node's IP layer and never just across the bridge: the answer of a pod that was reached through a Service
-// passes the translation on its way back, whether or not the kernel shows bridged packets to netfilter.
+// passes the translation on its way back, whether or not the kernel shows bridged packets to netfilter. Pods do not listen
+// to redirects, by which the node would tell them the shorter way (in IPv6 it cannot be kept from that).
 func (c *cluster) attachPods(ctx context.Context) (string, error) {
 	err := c.eachNode(ctx, func(ctx context.Context, n *node) error {
 		bridge := veth.Bridge{Name: "cni0", MTU: podMTU}
@@ -88,14 +89,17 @@ func (c *cluster) attachPods(ctx context.Context) (string, error) {
 		}
 		want := veth.State{Bridges: []veth.Bridge{bridge}}
 		for i, p := range n.pods {
-			eth0 := veth.Pod{NetNS: p.ns.Path(), Name: "eth0", MTU: podMTU, Routes: routes}
+			eth0 := veth.Pod{NetNS: p.ns.Path(), Name: "eth0", MTU: podMTU, Routes: routes, Sysctls: map[string]string{
+				"net.ipv4.conf.IFNAME.accept_redirects": "0",
+				"net.ipv6.conf.IFNAME.accept_redirects": "0",
+			}}
 			for _, addr := range p.Addrs {
 				eth0.Addresses = append(eth0.Addresses, netip.PrefixFrom(addr, addr.BitLen()))
 			}
 			port := veth.Port{Hairpin: true} // a pod may reach itself through its Service
 			want.Pairs = append(want.Pairs, veth.Pair{Host: veth.Host{Name: fmt.Sprintf("veth%d", i), Bridge: "cni0", Port: port}, Pod: eth0})
 		}
-		return c.sync(ctx, veth.Config{NetNS: n.ns}, want)
+		return c.sync(ctx, n.Name(), veth.Config{NetNS: n.ns}, want)
 	})
 	return fmt.Sprintf("%d pods, MTU %d", len(c.pods), podMTU), err
 }
@@ -128,7 +132,7 @@ func (c *cluster) joinNodes(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		c.out.Detail(1, plan.String())
+		c.out.Detail(1, n.Name(), plan.String())
 		return nil
 	})
 	return fmt.Sprintf("VNI %d, %s each", vni, count(len(c.nodes)-1, "peer")), err

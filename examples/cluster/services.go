@@ -30,7 +30,7 @@ func (c *cluster) serve(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		c.out.Detail(1, plan.String())
+		c.out.Detail(1, n.Name(), plan.String())
 		proxy, err := service.New(service.Config{Node: service.Node{Meta: service.Meta{Name: n.Name()}}, Backend: service.NAT(client)})
 		if err != nil {
 			return err
@@ -39,7 +39,7 @@ func (c *cluster) serve(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		c.out.Detail(1, changes.String())
+		c.out.Detail(1, n.Name(), changes.String())
 		return nil
 	})
 	return count(len(c.layout.Services), "Service"), err

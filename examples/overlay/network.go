@@ -111,7 +111,7 @@ func (n *network) makeNamespaces(context.Context) (string, error) {
 }
 
 // sync brings the links of a namespace to the wanted state.
-func (n *network) sync(ctx context.Context, config veth.Config, want veth.State) error {
+func (n *network) sync(ctx context.Context, where string, config veth.Config, want veth.State) error {
 	links, err := veth.New(config)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (n *network) sync(ctx context.Context, config veth.Config, want veth.State)
 	if err != nil {
 		return err
 	}
-	n.out.Detail(1, plan.String())
+	n.out.Detail(1, where, plan.String())
 	return nil
 }
 
@@ -135,7 +135,7 @@ func (n *network) layUnderlay(ctx context.Context) (string, error) {
 			Pod:  veth.Pod{NetNS: node.ns.Path(), Name: "eth0", Addresses: node.addrs},
 		})
 	}
-	if err := n.sync(ctx, veth.Config{NetNS: n.wire, Owner: "podplumb-wire"}, want); err != nil {
+	if err := n.sync(ctx, "wire", veth.Config{NetNS: n.wire, Owner: "podplumb-wire"}, want); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s to %s", n.nodes[0].addrs[0], n.nodes[1].addrs[0]), nil
@@ -156,7 +156,7 @@ func (n *network) attachPods(ctx context.Context) (string, error) {
 			})
 			count++
 		}
-		if err := n.sync(ctx, veth.Config{NetNS: node.ns}, want); err != nil {
+		if err := n.sync(ctx, node.name, veth.Config{NetNS: node.ns}, want); err != nil {
 			return "", err
 		}
 	}
@@ -185,7 +185,7 @@ func (n *network) joinNodes(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		n.out.Detail(1, plan.String())
+		n.out.Detail(1, node.name, plan.String())
 	}
 	return fmt.Sprintf("VNI %d between %s and %s", vni, n.nodes[0].addrs[0].Addr(), n.nodes[1].addrs[0].Addr()), nil
 }

@@ -122,7 +122,7 @@ func (p *pod) build(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p.out.Detail(1, plan.String())
+	p.out.Detail(1, "node", plan.String())
 	return fmt.Sprintf("%s and %s on eth0", podAddrs[0], podAddrs[1]), nil
 }
 

@@ -72,6 +72,10 @@ func elapsed(d time.Duration) string {
 func (p *Printer) Line(format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.line(format, args...)
+}
+
+func (p *Printer) line(format string, args ...any) {
 	if p.open {
 		fmt.Fprintln(p.w)
 		p.open = false
@@ -79,13 +83,16 @@ func (p *Printer) Line(format string, args ...any) {
 	fmt.Fprintf(p.w, format+"\n", args...)
 }
 
-// Detail prints lines with an indent when at least the given level of detail is wanted.
-func (p *Printer) Detail(level int, text string) {
-	if p.Verbose < level {
+// Detail prints lines about something, when at least the given level of detail is wanted.
+func (p *Printer) Detail(level int, about, text string) {
+	if p.Verbose < level || text == "" {
 		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.line("  on %s:", about)
 	for line := range strings.Lines(text) {
-		p.Line("    %s", strings.TrimSuffix(line, "\n"))
+		p.line("    %s", strings.TrimSuffix(line, "\n"))
 	}
 }
 
