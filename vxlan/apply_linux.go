@@ -59,10 +59,16 @@ func (w *writer) run(ctx context.Context) error {
 			removals.add(c.Have, nil)
 		}
 	}
+	addrs, err := w.expectAddrs(puts.tasks)
+	if err != nil {
+		return &OpError{Op: "apply", Err: err}
+	}
+	defer addrs.close()
 	if puts.run(ctx, &f) && removals.run(ctx, &f) {
 		for _, index := range w.old {
 			f.note(fmt.Sprintf("link %d", index), missingIsFine(w.conn.DelLink(ctx, index)))
 		}
+		addrs.wait(ctx)
 	}
 	return errors.Join(f...)
 }
@@ -219,5 +225,5 @@ func (c *Client) route(e *entry, index int) rtnl.Route {
 
 // staleRoute names a route to delete; the protocol keeps it from matching another's.
 func (w *writer) staleRoute(e *entry) rtnl.Route {
-	return rtnl.Route{Dst: e.prefix, Metric: e.metric, Proto: w.cfg.Protocol, Index: w.index[e.link]}
+	return rtnl.Route{Dst: e.prefix, Gateway: e.to, Metric: e.metric, Proto: w.cfg.Protocol, Index: w.index[e.link]}
 }

@@ -92,11 +92,11 @@ func (c *Client) Plan(ctx context.Context, want State) (Plan, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, _, err := c.plan(ctx, want)
+	p, _, err := c.plan(ctx, canonical(want))
 	return p, err
 }
 
-// plan reads the kernel and compares.
+// plan reads the kernel and compares. want is in canonical order.
 func (c *Client) plan(ctx context.Context, want State) (Plan, *observed, error) {
 	o, err := c.read(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *Client) plan(ctx context.Context, want State) (Plan, *observed, error) 
 		return Plan{}, o, err
 	}
 	wanted := expand(resolved)
-	p := Plan{changes: compareTables(o.entries, wanted), have: o.entries, want: resolved, asked: canonical(want), foreign: o.foreign}
+	p := Plan{changes: compareTables(o.entries, wanted), have: o.entries, want: resolved, asked: want, entries: wanted, foreign: o.foreign}
 	if faults := o.conflicts(p.changes); len(faults) > 0 {
 		return Plan{foreign: o.foreign}, o, &OpError{Op: "plan", Object: "state", Err: errors.Join(faults...)}
 	}
@@ -169,7 +169,10 @@ func (c *Client) apply(ctx context.Context, p Plan, o *observed) error {
 			return &OpError{Op: "apply", Object: object(key{kind: kindDevice, dev: d.Name}), Err: ErrUnresolved}
 		}
 	}
-	w := writer{Client: c, changes: p.changes, want: expand(p.want), links: o.links, index: make(map[string]int, len(o.names))}
+	if p.entries == nil {
+		p.entries = expand(p.want)
+	}
+	w := writer{Client: c, changes: p.changes, want: p.entries, links: o.links, index: make(map[string]int, len(o.names))}
 	for index, name := range o.names {
 		w.index[name] = index
 	}

@@ -14,6 +14,7 @@ type Plan struct {
 	have    []entry // the state that the plan starts from, for Apply
 	want    State   // the state that it leads to, in canonical order
 	asked   State   // the same before it was resolved
+	entries []entry // the objects that want stands for, when they are known
 	foreign []Foreign
 }
 

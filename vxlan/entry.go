@@ -63,7 +63,7 @@ func host(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
 func expand(s State) []entry {
 	n := 0
 	for i := range s.Devices {
-		n += 1 + 4*len(s.Devices[i].Peers)
+		n += 1 + len(s.Devices[i].Addrs) + 5*len(s.Devices[i].Peers)
 	}
 	out := make([]entry, 0, n)
 	for i := range s.Devices {
@@ -125,9 +125,31 @@ func same(have, want *entry) bool {
 	return have.odd == want.odd && have.bits == want.bits && have.to == want.to && have.mac == want.mac && have.link == want.link && have.onlink == want.onlink
 }
 
-// compareEntries pairs both sides by key.
+// compareEntries pairs both sides by key. Most entries of a large state are equal, so those are dropped before the ordered diff.
 func compareEntries(have, want []entry) []plan.Change[key, entry] {
-	return plan.Diff(have, want, entryKey, compareKeys, same)
+	index := make(map[key]int, len(have))
+	for i := range have {
+		index[have[i].key] = i
+	}
+	var before, after []entry
+	equal := make([]bool, len(have))
+	for i := range want {
+		j, ok := index[want[i].key]
+		if ok && same(&have[j], &want[i]) {
+			equal[j] = true
+		} else {
+			after = append(after, want[i])
+		}
+	}
+	for j := range have {
+		if !equal[j] {
+			before = append(before, have[j])
+		}
+	}
+	if len(before)+len(after) == 0 {
+		return nil
+	}
+	return plan.Diff(before, after, entryKey, compareKeys, same)
 }
 
 // prefixOf returns an address entry as the address with its prefix length.

@@ -113,7 +113,7 @@ func (c *Client) drifted(e *rtnl.Event) bool {
 }
 
 // entryDrifted compares an object that appeared, changed or went with what should be in its place.
-func (m *mirror) entryDrifted(o classified, removed bool) bool {
+func (m *mirror) entryDrifted(o *classified, removed bool) bool {
 	want, wanted := m.table[o.key]
 	switch {
 	case removed:

@@ -3,6 +3,7 @@ package vxlan
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -53,6 +54,7 @@ func (c *Client) read(ctx context.Context) (*observed, error) {
 	if err != nil {
 		return nil, &OpError{Op: "read", Object: "routes", Err: err}
 	}
+	o.entries = slices.Grow(o.entries, len(routes))
 	for i := range routes {
 		o.put(c.routeEntry(&routes[i], o.names, o.owned))
 	}
@@ -72,18 +74,18 @@ const (
 type classified struct {
 	entry
 	verdict
-	Foreign
+	foreign  Foreign
 	reported bool // on an owned link, so Plan.Foreign tells it
 }
 
-func (o *observed) put(c classified) {
+func (o *observed) put(c *classified) {
 	switch c.verdict {
 	case own:
 		o.entries = append(o.entries, c.entry)
 	case foreign:
-		o.taken[c.entry.key] = c.Foreign
+		o.taken[c.entry.key] = c.foreign
 		if c.reported {
-			o.foreign = append(o.foreign, c.Foreign)
+			o.foreign = append(o.foreign, c.foreign)
 		}
 	}
 }
@@ -170,23 +172,23 @@ func (o *observed) readAddrs(ctx context.Context, c *Client) error {
 }
 
 // addrEntry classifies an address of an owned link. Link-local ones are the kernel's.
-func (c *Client) addrEntry(a *rtnl.Addr, owned map[int]string) classified {
+func (c *Client) addrEntry(a *rtnl.Addr, owned map[int]string) *classified {
 	addr := a.Prefix.Addr()
-	out := classified{entry: entry{key: key{kind: kindAddr, dev: owned[a.Index], prefix: host(addr)}, bits: a.Prefix.Bits()}}
+	out := &classified{entry: entry{key: key{kind: kindAddr, dev: owned[a.Index], prefix: host(addr)}, bits: a.Prefix.Bits()}}
+	permanent := a.Flags&unix.IFA_F_PERMANENT != 0
 	switch {
 	case addr.IsLinkLocalUnicast():
-		return out
-	case a.Flags&unix.IFA_F_PERMANENT != 0 && (a.Proto == 0 || a.Proto == c.cfg.Protocol):
+	case permanent && (a.Proto == 0 || a.Proto == c.cfg.Protocol):
 		out.verdict = own
 		if a.Peer.IsValid() {
 			out.odd = "peer " + a.Peer.String()
 		}
-		return out
-	}
-	out.verdict, out.reported = foreign, true
-	out.Foreign = Foreign{Kind: ForeignAddress, Link: out.dev, Object: a.Prefix.String(), Origin: "dynamic"}
-	if a.Flags&unix.IFA_F_PERMANENT != 0 {
-		out.Origin = fmt.Sprintf("protocol %d", a.Proto)
+	default:
+		out.verdict, out.reported = foreign, true
+		out.foreign = Foreign{Kind: ForeignAddress, Link: out.dev, Object: a.Prefix.String(), Origin: "dynamic"}
+		if permanent {
+			out.foreign.Origin = fmt.Sprintf("protocol %d", a.Proto)
+		}
 	}
 	return out
 }
@@ -201,6 +203,7 @@ func (o *observed) readNeighs(ctx context.Context, c *Client, index int) error {
 	if err != nil {
 		return &OpError{Op: "read", Object: "neighbours dev " + o.owned[index], Err: err}
 	}
+	o.entries = slices.Grow(o.entries, len(fdb)+len(neighs)+2*len(fdb))
 	for i := range fdb {
 		o.put(c.neighEntry(&fdb[i], o.owned))
 	}
@@ -211,32 +214,40 @@ func (o *observed) readNeighs(ctx context.Context, c *Client, index int) error {
 }
 
 // neighEntry classifies an FDB entry or neighbour of an owned link.
-func (c *Client) neighEntry(n *rtnl.Neigh, owned map[int]string) classified {
-	dev := owned[n.Index]
-	if n.Family != unix.AF_BRIDGE {
-		out := classified{entry: entry{key: key{kind: kindNeigh, dev: dev, prefix: host(n.IP)}, mac: MAC(n.MAC)}}
-		out.Foreign = Foreign{Kind: ForeignNeighbour, Link: dev, Object: fmt.Sprintf("%s lladdr %s", n.IP, n.MAC), Origin: fmt.Sprintf("protocol %d", n.Proto)}
-		switch {
-		case n.Flags&unix.NTF_EXT_LEARNED != 0:
-			out.verdict, out.reported, out.Origin = foreign, true, "externally learned"
-		case n.State&unix.NUD_PERMANENT == 0:
-		case n.Proto == 0 || n.Proto == c.cfg.Protocol:
-			out.verdict = own
-		default:
-			out.verdict, out.reported = foreign, true
-		}
-		return out
+func (c *Client) neighEntry(n *rtnl.Neigh, owned map[int]string) *classified {
+	dev, learned := owned[n.Index], n.Flags&unix.NTF_EXT_LEARNED != 0
+	if n.Family == unix.AF_BRIDGE {
+		return fdbClass(n, dev, learned)
 	}
-	out := classified{entry: fdbEntry(n, dev)}
-	out.Foreign = Foreign{Kind: ForeignFDB, Link: dev, Object: fmt.Sprintf("%s dst %s", n.MAC, show(n.IP)), Origin: "static"}
+	out := &classified{entry: entry{key: key{kind: kindNeigh, dev: dev, prefix: host(n.IP)}, mac: MAC(n.MAC)}}
+	switch {
+	case learned:
+		out.disown(ForeignNeighbour, fmt.Sprintf("%s lladdr %s", n.IP, n.MAC), "externally learned")
+	case n.State&unix.NUD_PERMANENT == 0:
+	case n.Proto == 0 || n.Proto == c.cfg.Protocol:
+		out.verdict = own
+	default:
+		out.disown(ForeignNeighbour, fmt.Sprintf("%s lladdr %s", n.IP, n.MAC), fmt.Sprintf("protocol %d", n.Proto))
+	}
+	return out
+}
+
+// disown makes an object on an owned link one that is told and left alone.
+func (o *classified) disown(kind ForeignKind, what, origin string) {
+	o.verdict, o.reported = foreign, true
+	o.foreign = Foreign{Kind: kind, Link: o.dev, Object: what, Origin: origin}
+}
+
+func fdbClass(n *rtnl.Neigh, dev string, learned bool) *classified {
+	out := &classified{entry: fdbEntry(n, dev)}
 	switch {
 	case n.Flags&unix.NTF_SELF == 0: // the bridge's own table, when the device is a port
-	case n.Flags&unix.NTF_EXT_LEARNED != 0:
-		out.verdict, out.reported, out.Origin = foreign, true, "externally learned"
+	case learned:
+		out.disown(ForeignFDB, fmt.Sprintf("%s dst %s", n.MAC, show(n.IP)), "externally learned")
 	case n.State&unix.NUD_PERMANENT != 0:
 		out.verdict = own
 	case n.State&unix.NUD_NOARP != 0:
-		out.verdict, out.reported = foreign, true
+		out.disown(ForeignFDB, fmt.Sprintf("%s dst %s", n.MAC, show(n.IP)), "static")
 	}
 	return out
 }
@@ -258,8 +269,8 @@ func fdbEntry(n *rtnl.Neigh, dev string) entry {
 }
 
 // routeEntry classifies a route of the main table.
-func (c *Client) routeEntry(r *rtnl.Route, names, owned map[int]string) classified {
-	out := classified{entry: entry{key: key{kind: kindRoute, prefix: r.Dst, metric: r.Metric}, to: r.Gateway, link: names[r.Index], onlink: r.OnLink}}
+func (c *Client) routeEntry(r *rtnl.Route, names, owned map[int]string) *classified {
+	out := &classified{entry: entry{key: key{kind: kindRoute, prefix: r.Dst, metric: r.Metric}, to: r.Gateway, link: names[r.Index], onlink: r.OnLink}}
 	if r.Dst.Addr().Is6() && r.Metric == metric6 {
 		out.metric = 0
 	}
@@ -281,7 +292,7 @@ func (c *Client) routeEntry(r *rtnl.Route, names, owned map[int]string) classifi
 	}
 	_, ours := owned[r.Index]
 	out.verdict, out.reported = foreign, ours && r.Proto != unix.RTPROT_KERNEL
-	out.Foreign = Foreign{Kind: ForeignRoute, Link: names[r.Index], Object: fmt.Sprintf("%s via %s", r.Dst, show(r.Gateway)), Origin: fmt.Sprintf("protocol %d", r.Proto)}
+	out.foreign = Foreign{Kind: ForeignRoute, Link: names[r.Index], Object: fmt.Sprintf("%s via %s", r.Dst, show(r.Gateway)), Origin: fmt.Sprintf("protocol %d", r.Proto)}
 	return out
 }
 

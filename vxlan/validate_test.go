@@ -75,7 +75,7 @@ devices[0].peers[3].tunnel[1]: 10.0.2.0 is a second address of its family
 devices[0].peers[4].vtep: 192.0.2.2 is also the VTEP of peers[3]
 devices[0].peers[4].mac: no tunnel address uses it; hosts behind the peer belong into stations
 devices[0].peers[4].stations[0]: 00:00:00:00:00:00 is not a unicast address
-devices[0].peers[4].stations[2]: 02:00:00:00:00:03 is also an address of devices[0].peers[4]
+devices[0].peers[4].stations[2]: 02:00:00:00:00:03 is also an address of peers[4]
 devices[0].peers[5].hosts[0]: needed
 devices[0].peers[5].subnets[1]: 10.0.3.0/24 is also a subnet of devices[0].peers[5]
 devices[0].peers[5].subnets[2]: 10.0.3.1/24 has bits set beyond its length; 10.0.3.0/24 is the subnet

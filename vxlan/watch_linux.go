@@ -3,6 +3,7 @@ package vxlan
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"iter"
 	"time"
 
@@ -13,9 +14,9 @@ import (
 
 const mainTable = unix.RT_TABLE_MAIN
 
-// A repair that did not help is not tried again at every event, but after growing pauses.
+// A repair that failed is not tried again at every event, but after growing pauses.
 const (
-	firstPause = 10 * time.Millisecond
+	firstPause = 5 * time.Millisecond
 	lastPause  = 100 * time.Millisecond
 )
 
@@ -25,8 +26,8 @@ const (
 //		// log what was repaired, or why it could not be
 //	}
 //
-// It yields the outcome of the first Sync, of each repair that changed something, and of each that failed; a failed one is tried again when the
-// kernel tells of a change that may help, such as an underlay that came back. It follows netlink events and does not poll; when events are lost it
+// It yields the outcome of the first Sync, of each repair that changed something, and of each that failed. A failed one is tried again soon, unless
+// something is missing or in the way: then when the kernel tells of a change that may help, such as an underlay that came back. Watch follows netlink events and does not poll; when events are lost it
 // reads everything again. The peers that SetPeers and DropPeers change, and the State of a later Sync, count as wanted from then on. A failure of
 // the event socket itself ends the loop after it was yielded; the end of ctx ends it silently.
 func (c *Client) Watch(ctx context.Context, want State) iter.Seq2[Plan, error] {
@@ -55,12 +56,19 @@ func (c *Client) Watch(ctx context.Context, want State) iter.Seq2[Plan, error] {
 	}
 }
 
+// A repair begins when no event came for a lull, or when events were gathered for so long.
+const (
+	lull   = time.Millisecond
+	gather = 20 * time.Millisecond
+)
+
 // watcher is one Watch under way.
 type watcher struct {
 	*Client
 	monitor *rtnl.Monitor
 	pause   time.Duration // before the next repair
 	until   time.Time     // no repair before this
+	again   bool          // the last repair failed in a way that another try may mend
 }
 
 // rest decides how long the next repair has to wait after one that ended with err.
@@ -74,6 +82,7 @@ func (w *watcher) rest(err error) {
 		w.pause = min(2*w.pause, lastPause)
 	}
 	w.until = time.Now().Add(w.pause)
+	w.again = err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist)
 }
 
 func (w *watcher) loop(ctx context.Context, yield func(Plan, error) bool) {
@@ -95,20 +104,21 @@ func (w *watcher) loop(ctx context.Context, yield func(Plan, error) bool) {
 	}
 }
 
-// drift returns nil when a repair is due: an event disagrees with what should be, and no pause holds it back. The events that are already waiting
-// are taken along, so that a storm of them costs one repair.
+// drift returns nil when a repair is due: an event disagrees with what should be, and no pause holds it back. The events that follow closely are
+// taken along for a moment, so that a storm of them costs few repairs.
 func (w *watcher) drift(ctx context.Context) error {
-	due := false
+	due, last := w.again, time.Now().Add(gather)
 	for {
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if due {
-			wait, cancel = context.WithDeadline(ctx, later(w.until, time.Now().Add(time.Millisecond)))
+			wait, cancel = context.WithDeadline(ctx, later(w.until, sooner(last, time.Now().Add(lull))))
 		}
 		e, err := w.monitor.Next(wait)
 		cancel()
+		before := due
 		switch {
 		case err == nil:
-			due = w.disagrees(&e) || due
+			due = due || w.disagrees(&e)
 		case errors.Is(err, rtnl.ErrOverflow):
 			due = true
 		case due && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
@@ -116,7 +126,17 @@ func (w *watcher) drift(ctx context.Context) error {
 		default:
 			return err
 		}
+		if due && !before {
+			last = time.Now().Add(gather)
+		}
 	}
+}
+
+func sooner(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 func later(a, b time.Time) time.Time {
