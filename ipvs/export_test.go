@@ -1,0 +1,35 @@
+package ipvs
+
+// EncodeService and its kin give the external tests the attributes' bytes as the kernel gets and sends them.
+func EncodeService(s Service) []byte {
+	var e encoder
+	s = s.canonical()
+	e.service(&s)
+	return e.b
+}
+
+func DecodeService(b []byte) (Service, Stats, error) {
+	var s Service
+	var stats Stats
+	b, err := find(b, attrService)
+	if err == nil {
+		err = decodeService(b, &s, &stats)
+	}
+	return s, stats, err
+}
+
+func EncodeDestination(d Destination) []byte {
+	var e encoder
+	e.destination(&d)
+	return e.b
+}
+
+func DecodeDestination(b []byte, service Family) (Destination, DestinationStats, error) {
+	var d Destination
+	var stats DestinationStats
+	b, err := find(b, attrDest)
+	if err == nil {
+		err = decodeDestination(b, service, &d, &stats)
+	}
+	return d, stats, err
+}
