@@ -12,6 +12,9 @@ import (
 // leaves nothing behind; a path that exists gives an error that Is [fs.ErrExist].
 // To pin under [RunDir] makes a name that `ip netns` sees, with the care that [Create] takes.
 func (ns *NS) Pin(path string) error {
+	if err := ns.alive(); err != nil {
+		return opError(opPin, path, err)
+	}
 	if err := checkPinPath(path); err != nil {
 		return opError(opPin, path, err)
 	}
