@@ -2,6 +2,7 @@ package nstest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -35,7 +36,7 @@ func leaks(t testing.TB) {
 	// A probe or a report file that comes later would look like a leak.
 	_ = Probe(NetNS)
 	_, _ = reportFile()
-	before, err := count()
+	before, err := countCalm()
 	if err != nil {
 		t.Fatalf("count what the process holds: %v", err)
 	}
@@ -66,6 +67,24 @@ func leaks(t testing.TB) {
 			t.Errorf("leak: %s", leak)
 		}
 	})
+}
+
+// countCalm counts when what earlier tests left behind has ended: their goroutines would
+// hide as many new ones.
+func countCalm() (census, error) {
+	last, err := count()
+	for range 50 {
+		time.Sleep(time.Millisecond)
+		c, nextErr := count()
+		if err != nil || nextErr != nil {
+			return c, errors.Join(err, nextErr)
+		}
+		if c.goroutines == last.goroutines && len(c.fds) == len(last.fds) {
+			return c, nil
+		}
+		last = c
+	}
+	return last, err
 }
 
 func count() (census, error) {
