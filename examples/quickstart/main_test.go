@@ -19,9 +19,20 @@ func block(t *testing.T, language, marker string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range strings.Split(string(readme), "\n```"+language+"\n")[1:] {
-		if text, _, ok := strings.Cut(part, "```"); ok && strings.Contains(text, marker) {
-			return text
+	var text strings.Builder
+	open, wanted := false, false
+	for line := range strings.Lines(string(readme)) {
+		switch fence, isFence := strings.CutPrefix(strings.TrimSpace(line), "```"); {
+		case isFence && !open:
+			open, wanted = true, fence == language
+			text.Reset()
+		case isFence:
+			if wanted && strings.Contains(text.String(), marker) {
+				return text.String()
+			}
+			open = false
+		default:
+			text.WriteString(line)
 		}
 	}
 	t.Fatalf("README.md has no %s block with %q", language, marker)
