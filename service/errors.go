@@ -25,3 +25,40 @@ type FieldError struct {
 func (e *FieldError) Error() string { return e.Path + ": " + e.Err.Error() }
 
 func (e *FieldError) Unwrap() error { return e.Err }
+
+// UnservedError is what a Backend says of a Frontend that it cannot serve. Err wraps errors.ErrUnsupported.
+type UnservedError struct {
+	Key     Key
+	Service Name
+	Err     error
+}
+
+func (e *UnservedError) Error() string {
+	return e.Key.String() + " of " + e.Service.String() + ": " + e.Err.Error()
+}
+
+func (e *UnservedError) Unwrap() error { return e.Err }
+
+// unserved returns the keys of the Frontends that err is about, when it is about nothing else.
+func unserved(err error) (map[Key]bool, bool) {
+	keys := map[Key]bool{}
+	var walk func(error) bool
+	walk = func(err error) bool {
+		switch e := err.(type) {
+		case *UnservedError:
+			keys[e.Key] = true
+			return true
+		case interface{ Unwrap() []error }:
+			for _, part := range e.Unwrap() {
+				if !walk(part) {
+					return false
+				}
+			}
+			return true
+		case interface{ Unwrap() error }:
+			return walk(e.Unwrap())
+		}
+		return false
+	}
+	return keys, walk(err) && len(keys) > 0
+}

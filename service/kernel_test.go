@@ -15,7 +15,6 @@ import (
 	"github.com/podplumb/podplumb/nat"
 	"github.com/podplumb/podplumb/netns"
 	"github.com/podplumb/podplumb/service"
-	"github.com/podplumb/podplumb/service/servicetest"
 )
 
 func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
@@ -27,14 +26,6 @@ func natClient(t testing.TB, ns *netns.NS) *nat.Client {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	return c
-}
-
-func TestNATConformance(t *testing.T) {
-	nstest.Leaks(t)
-	servicetest.Run(t, servicetest.Config{
-		New:   func(t testing.TB, node *netns.NS) service.Backend { return service.NAT(natClient(t, node)) },
-		Lacks: []servicetest.Feature{servicetest.SourceRanges, servicetest.NodePorts, servicetest.ExternalLocal, servicetest.Affinity},
-	})
 }
 
 // natState is a State of every kind of Frontend that the NAT backend serves.
@@ -171,12 +162,26 @@ func TestNATRefusesWhatItCannotServe(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, part)
 	}
+	var unserved *service.UnservedError
+	require.ErrorAs(t, err, &unserved)
+
+	// The rest is served: the cluster IPs of those Services that have no affinity.
 	after, err := client.Read(ctx)
 	require.NoError(t, err)
-	require.Equal(t, before, after)
+	require.Len(t, after.Forwards, len(before.Forwards)+3)
+	_, err = p.Update(ctx, service.Changes{Services: []service.Service{webService("fine", "10.96.0.7")}})
+	require.NoError(t, err, "a refusal was for its own call")
 
-	// The way out is to take back what is not served.
-	_, err = p.Update(ctx, service.Changes{DropServices: []service.Name{port.Key(), sticky.Key(), local.Key(), near.Key()}})
+	// A Frontend that turns into one that cannot be served is taken away.
+	fine := webService("fine", "10.96.0.7")
+	fine.Spec.SessionAffinity = service.AffinityClientIP
+	_, err = p.Update(ctx, service.Changes{Services: []service.Service{fine}})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	after, err = client.Read(ctx)
+	require.NoError(t, err)
+	require.Len(t, after.Forwards, len(before.Forwards)+3)
+
+	_, err = p.Update(ctx, service.Changes{DropServices: []service.Name{port.Key(), sticky.Key(), local.Key(), near.Key(), fine.Key()}})
 	require.NoError(t, err)
 	after, err = client.Read(ctx)
 	require.NoError(t, err)

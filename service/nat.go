@@ -107,7 +107,7 @@ func natPart(p Plan) (natChange, error) {
 			continue
 		}
 		if err := natLacks(f); err != nil {
-			errs = append(errs, fmt.Errorf("%s of %s: %w", f.Key, f.Service, err))
+			errs = append(errs, &UnservedError{Key: f.Key, Service: f.Service, Err: err})
 			continue
 		}
 		forward := natForward(f)

@@ -19,6 +19,8 @@ type Config struct {
 // time.
 //
 // When the Backend fails, the Proxy keeps the new objects and hands over what is still missing with the next call; Update with empty Changes is enough.
+// Frontends that the Backend cannot serve (*UnservedError) are taken away from it and named in the error, and the others are served all the same: one
+// Service cannot keep a node from following the rest.
 type Proxy struct {
 	mu       sync.Mutex
 	node     Node
@@ -173,7 +175,8 @@ func (p *Proxy) apply(ctx context.Context, op string, plan Plan) error {
 	if out.Empty() {
 		return nil
 	}
-	if err := p.backend.Apply(ctx, out); err != nil {
+	refused, err := p.hand(ctx, out)
+	if err != nil {
 		for _, f := range out.Set {
 			p.failed[f.Key] = f.Service
 		}
@@ -184,7 +187,32 @@ func (p *Proxy) apply(ctx context.Context, op string, plan Plan) error {
 	}
 	p.behind = false
 	clear(p.failed)
+	if refused != nil {
+		return &OpError{Op: op, Object: "frontends", Err: refused}
+	}
 	return nil
+}
+
+// hand gives the plan to the Backend; when it refuses some Frontends, the plan without them.
+func (p *Proxy) hand(ctx context.Context, plan Plan) (refused, err error) {
+	err = p.backend.Apply(ctx, plan)
+	keys, only := unserved(err)
+	if err == nil || !only {
+		return nil, err
+	}
+	rest := Plan{Full: plan.Full, Drop: slices.Clone(plan.Drop)}
+	for _, f := range plan.Set {
+		switch {
+		case !keys[f.Key]:
+			rest.Set = append(rest.Set, f)
+		case !plan.Full:
+			rest.Drop = append(rest.Drop, f.Key) // what it was before may have been served
+		}
+	}
+	if rest.Empty() {
+		return err, nil
+	}
+	return err, p.backend.Apply(ctx, rest)
 }
 
 // missed returns what the Backend did not take earlier, as it is wanted now, without what plan speaks of.

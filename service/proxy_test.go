@@ -341,3 +341,56 @@ func TestAffinityTimeout(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 90*time.Second, got[0].Affinity)
 }
+
+// picky is a ledger that serves no node ports.
+type picky struct{ ledger }
+
+func (b *picky) Apply(ctx context.Context, p service.Plan) error {
+	var errs []error
+	for _, f := range p.Set {
+		if f.Kind == service.KindNodePort {
+			errs = append(errs, &service.UnservedError{Key: f.Key, Service: f.Service, Err: errors.ErrUnsupported})
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("picky: %w", errors.Join(errs...))
+	}
+	return b.ledger.Apply(ctx, p)
+}
+
+func TestProxyServesTheRestOfWhatABackendRefuses(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	var b picky
+	p := newProxy(t, &b)
+	port := func(n int32) service.Service {
+		s := webService("port", "10.96.0.2")
+		s.Spec.Type, s.Spec.Ports[0].NodePort = service.TypeNodePort, n
+		return s
+	}
+	_, err := p.Sync(ctx, service.State{Services: []service.Service{webService("one", "10.96.0.1"), port(30080)}})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, "service: sync frontends: picky: node-port *4:30080/TCP of default/port: unsupported operation")
+	require.Len(t, b.sorted(), 4)
+
+	_, err = p.Update(ctx, service.Changes{Pods: []service.Pod{webPod("p1", "one", "10.244.0.1")}})
+	require.NoError(t, err, "the refusal was for its own call")
+	_, err = p.Update(ctx, service.Changes{Pods: []service.Pod{webPod("p2", "port", "10.244.0.2"), webPod("p3", "one", "10.244.0.3")}})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.Equal(t, []string{
+		"cluster-ip 10.96.0.1:80/TCP default/one -> 10.244.0.1:8080 local, 10.244.0.3:8080 local",
+		"cluster-ip 10.96.0.2:80/TCP default/port -> 10.244.0.2:8080 local",
+		"unknown-port 10.96.0.1 default/one -> reject", "unknown-port 10.96.0.2 default/port -> reject",
+	}, b.sorted())
+	_, err = p.Update(ctx, service.Changes{})
+	require.NoError(t, err)
+
+	// A failure beside the refusal is a failure of everything.
+	b.fail = errors.New("broken")
+	_, err = p.Update(ctx, service.Changes{Services: []service.Service{port(30081)}, DropPods: []service.Name{{Namespace: "default", Name: "p3"}}})
+	require.ErrorIs(t, err, b.fail)
+	b.fail = nil
+	_, err = p.Update(ctx, service.Changes{})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.Equal(t, "cluster-ip 10.96.0.1:80/TCP default/one -> 10.244.0.1:8080 local", b.sorted()[0])
+}

@@ -2,13 +2,16 @@ package servicetest
 
 import (
 	"context"
-	"sync/atomic"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/podplumb/podplumb/internal/nstest"
 	"github.com/podplumb/podplumb/service"
 )
+
+// retransmit is after how long TCP sends a first packet again (RFC 6298).
+const retransmit = time.Second
 
 func changeRows() []row {
 	slices := func(s ...service.EndpointSlice) service.Changes { return service.Changes{EndpointSlices: s} }
@@ -31,6 +34,23 @@ func changeRows() []row {
 				for _, from := range l.everywhere() {
 					spreads(t, from, "tcp", l.vip(0, 80), here2)
 					spreads(t, from, "udp", l.vip(0, 80), here2)
+				}
+			},
+		},
+		{
+			name:  "a UDP client moves on when its endpoint goes",
+			state: func(l *lab) service.State { return l.one(here1) },
+			check: func(t *testing.T, l *lab) {
+				for _, from := range l.everywhere() {
+					l.update(t, slices(l.slice(0, here1)))
+					flow, err := nstest.Dial(t, from.ns, "udp", l.vip(0, 80))
+					if err != nil {
+						t.Fatalf("from %s: %v", from.name, err)
+					}
+					for i, pods := range [][]string{{here1}, {far1}, {far1, here2}, {here2}, {}, {here1}} {
+						l.update(t, slices(l.slice(0, pods...)))
+						answeredBy(t, flow, from, fmt.Sprintf("change %d", i), pods...)
+					}
 				}
 			},
 		},
@@ -100,29 +120,38 @@ func changeRows() []row {
 			state: func(l *lab) service.State { return l.one(here1, here2) },
 			check: func(t *testing.T, l *lab) {
 				ctx, stop := context.WithCancel(t.Context())
-				var asked atomic.Int64
-				failed := make(chan error, 1)
+				answered, failed := make(chan struct{}, 4), make(chan error, 1)
 				go func() {
 					defer close(failed)
 					for ctx.Err() == nil {
-						if _, err := ask(l.fromPod().ns, "tcp", l.vip(0, 80)); err != nil {
+						start := time.Now()
+						_, err := ask(l.fromPod().ns, "tcp", l.vip(0, 80))
+						if took := time.Since(start); err == nil && took >= retransmit {
+							err = fmt.Errorf("a connection took %v: a packet of it was lost", took)
+						}
+						if err != nil {
 							failed <- err
 							return
 						}
-						asked.Add(1)
+						select {
+						case answered <- struct{}{}:
+						case <-ctx.Done():
+						}
 					}
 				}()
 				sets := [][]string{{here1, here2}, {here2, far1}, {far1}, {here1, far1, far2}, {here1}, {far2, here1}}
-				for i := 0; i < 60 || asked.Load() < 100; i++ {
+				for i := range 150 { // connections go on while the Backend works
 					l.update(t, slices(l.slice(0, sets[i%len(sets)]...)))
-					time.Sleep(3 * time.Millisecond)
-					if len(failed) > 0 {
-						break
+					select {
+					case <-answered:
+					case err := <-failed:
+						stop()
+						t.Fatalf("after %d changes: %v", i+1, err)
 					}
 				}
 				stop()
 				if err := <-failed; err != nil {
-					t.Fatalf("after %d connections: %v", asked.Load(), err)
+					t.Fatal(err)
 				}
 			},
 		},

@@ -75,3 +75,23 @@ func swallows(t *testing.T, from place, to netip.AddrPort) {
 		t.Fatalf("udp from %s to %s: want a datagram that is dropped, not %+v, %v", from.name, to, a, err)
 	}
 }
+
+// answeredBy requires that a UDP socket that stays open is answered by one of these, or by nobody when there is none. A datagram may be lost on the way,
+// and a refusal of the one before is reported late: it asks a few times.
+func answeredBy(t *testing.T, flow *nstest.Flow, from place, when string, servers ...string) {
+	t.Helper()
+	var last error
+	for range 5 {
+		a, err := flow.Ask()
+		if last = err; err != nil {
+			continue
+		}
+		if !slices.Contains(servers, a.Server) {
+			t.Fatalf("%s, udp from %s: answered by %s, want one of %v", when, from.name, a.Server, servers)
+		}
+		return
+	}
+	if len(servers) > 0 {
+		t.Fatalf("%s, udp from %s: not answered by %v: %v", when, from.name, servers, last)
+	}
+}
