@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -134,29 +135,18 @@ func (t target) setIP(ctx context.Context, c *linkChange, j *journal) error {
 	return t.setProxies(ctx, c)
 }
 
-// usable waits until the new IPv6 addresses can be used. Also without duplicate address detection the kernel acknowledges an address
+// usable waits until the IPv6 addresses can be used, if detection is off. Also without duplicate address detection the kernel acknowledges an address
 // before it has joined the group by which neighbours ask for it; a question in between would be repeated only a second later.
 func (t target) usable(ctx context.Context, c *linkChange, dad bool) error {
-	if dad {
-		return nil
-	}
-	added := map[netip.Prefix]bool{}
-	for _, a := range c.addrs {
-		if a.Want != nil && a.Key.Addr().Is6() {
-			added[a.Key] = true
-		}
-	}
-	if len(added) == 0 {
+	added := slices.ContainsFunc(c.addrs, func(a plan.Change[netip.Prefix, netip.Prefix]) bool { return a.Want != nil && a.Key.Addr().Is6() })
+	if dad || !added && !c.has(setDAD) {
 		return nil
 	}
 	tentative := func() (bool, error) {
 		addrs, err := t.conn.Addrs(ctx, t.index)
-		for _, a := range addrs {
-			if added[a.Prefix] && a.Flags&unix.IFA_F_TENTATIVE != 0 {
-				return true, err
-			}
-		}
-		return false, err
+		return slices.ContainsFunc(addrs, func(a rtnl.Addr) bool {
+			return (a.Proto == RouteProtocol || a.Proto == 0) && a.Flags&unix.IFA_F_TENTATIVE != 0
+		}), err
 	}
 	if wait, err := tentative(); !wait {
 		return err

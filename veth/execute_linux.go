@@ -66,11 +66,13 @@ func (k *kernel) executePair(ctx context.Context, o *observation, x *pairChange,
 		return nil
 	}
 	l := o.links[x.want.Host.Name]
+	before := aliases{host: l.Alias, pod: o.podAliases[l.Name]}
 	j.made(func(ctx context.Context) error {
 		back := pairChange{have: x.want, want: x.have, host: x.host.inverse(), pod: x.pod.inverse()}
-		return k.changePair(ctx, l, &back, nil)
+		return k.changePair(ctx, l, before, &back, nil)
 	})
-	return stale(k.changePair(ctx, l, x, j))
+	after := aliases{host: x.want.hostTag(k.tag).String(), pod: x.want.podTag(k.tag).String()}
+	return stale(k.changePair(ctx, l, after, x, j))
 }
 
 // stale turns the errors of a name that was just free, or a link that was just there, into ErrStale. The typed errors of this package
@@ -212,10 +214,13 @@ func (c *linkChange) common(a *rtnl.LinkAttrs, mac MAC, mtu int) {
 	}
 }
 
+// aliases are what marks the two ends of a pair.
+type aliases struct{ host, pod string }
+
 // changePair repairs both ends of a pair that exists.
-func (k *kernel) changePair(ctx context.Context, l *rtnl.Link, x *pairChange, j *journal) error {
+func (k *kernel) changePair(ctx context.Context, l *rtnl.Link, mark aliases, x *pairChange, j *journal) error {
 	t := target{place: &k.node, index: l.Index, name: l.Name}
-	if err := k.changeHost(ctx, t, l, x, j); err != nil {
+	if err := k.changeHost(ctx, t, mark.host, x, j); err != nil {
 		return err
 	}
 	if x.pod.empty() {
@@ -227,7 +232,7 @@ func (k *kernel) changePair(ctx context.Context, l *rtnl.Link, x *pairChange, j 
 	}
 	defer pl.close()
 	t = target{place: pl, index: l.Peer, name: x.want.Pod.Name}
-	a := rtnl.LinkAttrs{Alias: ptr(x.want.podTag(k.tag).String())}
+	a := rtnl.LinkAttrs{Alias: &mark.pod}
 	x.pod.common(&a, x.want.Pod.MAC, x.want.Pod.MTU)
 	if err := pl.conn.SetLink(ctx, t.index, a); err != nil {
 		return err
@@ -252,12 +257,12 @@ func (k *kernel) changePair(ctx context.Context, l *rtnl.Link, x *pairChange, j 
 	return nil
 }
 
-func (k *kernel) changeHost(ctx context.Context, t target, l *rtnl.Link, x *pairChange, j *journal) error {
+func (k *kernel) changeHost(ctx context.Context, t target, alias string, x *pairChange, j *journal) error {
 	h, c := &x.want.Host, &x.host
 	if c.empty() {
 		return nil
 	}
-	a := rtnl.LinkAttrs{Alias: ptr(x.want.hostTag(k.tag).String())}
+	a := rtnl.LinkAttrs{Alias: &alias}
 	c.common(&a, h.MAC, h.MTU)
 	if c.has(setGroup) {
 		a.Group = &x.want.Group

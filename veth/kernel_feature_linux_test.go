@@ -314,18 +314,18 @@ func TestKernelSnooping(t *testing.T) {
 			nstest.Run(t, n.ns, "ip", "link", "set", "cni0", "type", "bridge", "mcast_query_response_interval", "10")
 			nstest.Run(t, n.ns, "ip", "link", "set", "cni0", "type", "bridge", "mcast_querier", "1")
 		}
-		deliver := func() bool {
-			from, to := newTap(t, a, "eth0"), newTap(t, b, "eth0")
-			group := addr("239.1.2.3")
-			mac := [6]byte{1, 0, 0x5e, 1, 2, 3}
-			kind, p := packet(group)
-			from.send(mac, kind, p)
-			return to.hears(silence, func(f frame) bool { return [6]byte(f[:6]) == mac })
-		}
-		if snooping {
-			require.Eventually(t, func() bool { return !deliver() }, 5*time.Second, 50*time.Millisecond)
-		} else {
-			require.True(t, deliver())
+		for group, mac := range map[string][6]byte{"239.1.2.3": {1, 0, 0x5e, 1, 2, 3}, "ff0e::1:2": {0x33, 0x33, 0, 1, 0, 2}} {
+			deliver := func() bool {
+				from, to := newTap(t, a, "eth0"), newTap(t, b, "eth0")
+				kind, p := packet(addr(group))
+				from.send(mac, kind, p)
+				return to.hears(silence, func(f frame) bool { return [6]byte(f[:6]) == mac })
+			}
+			if snooping {
+				require.Eventually(t, func() bool { return !deliver() }, 5*time.Second, 50*time.Millisecond, group)
+			} else {
+				require.True(t, deliver(), group)
+			}
 		}
 	}
 }

@@ -24,6 +24,7 @@ type observation struct {
 	links        map[string]*rtnl.Link
 	names        map[int]string
 	vlans        map[int][]rtnl.VLAN
+	podAliases   map[string]string // by the name of the node's end
 }
 
 func (o *observation) close() {}
@@ -252,6 +253,7 @@ func (o *observation) readPods(ctx context.Context, k *kernel, want State, pairs
 	const workers = 8
 	var wg sync.WaitGroup
 	errs := make([]error, len(pairs))
+	aliases := make([]string, len(pairs))
 	turn := make(chan struct{}, workers)
 	for i, l := range pairs {
 		wg.Add(1)
@@ -259,37 +261,42 @@ func (o *observation) readPods(ctx context.Context, k *kernel, want State, pairs
 		go func() {
 			defer func() { <-turn; wg.Done() }()
 			pod := &o.state.Pairs[i].Pod
-			if err := k.readPod(ctx, l, pod, &wantedPair(want, l.Name).Pod); err != nil {
+			var err error
+			if aliases[i], err = k.readPod(ctx, l, pod, &wantedPair(want, l.Name).Pod); err != nil {
 				errs[i] = opError("read", "pair "+l.Name+" pod", err)
 			}
 		}()
 	}
 	wg.Wait()
+	o.podAliases = map[string]string{}
+	for i, l := range pairs {
+		o.podAliases[l.Name] = aliases[i]
+	}
 	return errors.Join(errs...)
 }
 
-// readPod reads the pod's end of the pair. It leaves the name empty when the end is not where the pair's alias says.
-func (k *kernel) readPod(ctx context.Context, host *rtnl.Link, pod, want *Pod) error {
+// readPod reads the pod's end of the pair, and returns its alias. It leaves the name empty when the end is not where the pair's alias says.
+func (k *kernel) readPod(ctx context.Context, host *rtnl.Link, pod, want *Pod) (alias string, err error) {
 	pl, err := openPod(pod.NetNS)
 	if gone := (*PodGoneError)(nil); errors.As(err, &gone) {
-		return nil
+		return "", nil
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer pl.close()
 	l, err := k.peer(ctx, pl, host)
 	if err != nil || l == nil {
-		return err
+		return "", err
 	}
 	*pod = Pod{NetNS: pod.NetNS, Name: l.Name, MAC: MAC(l.MAC), MTU: l.MTU, Down: !l.Up()}
 	ip, err := pl.readIP(ctx, []int{l.Index}, false)
 	if err != nil {
-		return err
+		return "", err
 	}
 	pod.Addresses = ip.addresses(l.Index, want.Addresses, false)
 	pod.Routes = ip.routesOf(l.Index, want.Routes)
-	return pl.ns.Do(func() (err error) {
+	return l.Alias, pl.ns.Do(func() (err error) {
 		pod.Sysctls, pod.DAD, err = readSysctls(l.Name, parseTag(l.Alias).sysctls, want.Sysctls)
 		return err
 	})
