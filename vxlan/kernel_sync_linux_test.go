@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -461,4 +462,32 @@ func TestMany(t *testing.T) {
 	}
 	require.Equal(t, 5, removed, "one for each object of the peer")
 	sync(t, ctx, c, vxlan.State{})
+}
+
+// TestZeroConfig works in the namespace of the thread that calls New, whatever thread calls later.
+func TestZeroConfig(t *testing.T) {
+	ctx := kernel(t)
+	nstest.Leaks(t)
+	a, _ := nstest.Pair(t)
+	var c *vxlan.Client
+	require.NoError(t, a.NS.Do(func() (err error) {
+		c, err = vxlan.New(vxlan.Config{})
+		return err
+	}))
+	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: peers(1, 3)}}}
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	_, err := c.Sync(ended, want)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotContains(t, nstest.Run(t, a.NS, "ip", "link"), device)
+	sync(t, ctx, c, want)
+	require.Contains(t, nstest.Run(t, a.NS, "ip", "link"), device)
+	for _, err := range c.Watch(ctx, vxlan.State{}) {
+		require.NoError(t, err)
+		break
+	}
+	require.NotContains(t, nstest.Run(t, a.NS, "ip", "link"), device)
+	require.NoError(t, c.Close())
+	_, err = c.Read(ctx)
+	require.ErrorIs(t, err, os.ErrClosed)
 }

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -207,6 +210,11 @@ func TestWatchUnderlay(t *testing.T) {
 					}
 				}
 				ask()
+				// The underlay gets another MTU, and the device follows.
+				for _, mtu := range []string{"1480", "1500"} {
+					nstest.Run(t, a.NS, "ip", "link", "set", "eth0", "mtu", mtu)
+					require.Less(t, settles(t, ctx, a.NS, state(a, b, 1, 2)), time.Second)
+				}
 				nstest.Run(t, a.NS, "ip", "link", "del", "eth0")
 				o := next(t, out)
 				for !errors.Is(o.err, fs.ErrNotExist) { // it may be met half gone
@@ -224,6 +232,88 @@ func TestWatchUnderlay(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestWatchWaits: a Watch that begins too early makes the overlay as soon as its underlay is there and nothing is in the way.
+func TestWatchWaits(t *testing.T) {
+	ctx := kernel(t)
+	a, b := nstest.New(t), nstest.New(t)
+	nstest.Run(t, a, "ip", "link", "add", device, "type", "veth", "peer", "name", "vx1")
+	c := open(t, a)
+	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Underlay: "eth0", Peers: peers(1, 3)}}}
+	out := make(chan outcome, 1000)
+	watching, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for p, err := range c.Watch(watching, want) {
+			out <- outcome{p, err}
+		}
+	}()
+	require.ErrorIs(t, next(t, out).err, fs.ErrNotExist)
+	nstest.Join(t, a, "eth0", b, "eth0")
+	nstest.Address(t, nstest.End{NS: a, Link: "eth0", V4: prefix("192.0.2.1/24")})
+	var conflict *vxlan.ConflictError
+	for !errors.As(next(t, out).err, &conflict) {
+		require.Nil(t, conflict)
+	}
+	nstest.Run(t, a, "ip", "link", "del", device)
+	require.Less(t, settles(t, ctx, a, want), time.Second)
+	cancel()
+	<-done
+}
+
+// TestWatchOverflow keeps a Watch busy until the kernel has lost events, the one that matters among them.
+func TestWatchOverflow(t *testing.T) {
+	ctx := kernel(t)
+	a, _ := nstest.Pair(t)
+	c := open(t, a.NS)
+	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: peers(1, 3)}}}
+	watching, cancel := context.WithCancel(ctx)
+	held, release, repaired, done := make(chan struct{}), make(chan struct{}), make(chan vxlan.Plan, 100), make(chan struct{})
+	go func() {
+		defer close(done)
+		first := true
+		for p, err := range c.Watch(watching, want) {
+			if first {
+				first = false
+				close(held)
+				<-release
+				continue
+			}
+			if err == nil {
+				repaired <- p
+			}
+		}
+	}()
+	<-held
+	var batch strings.Builder
+	for n := range 20000 {
+		address := netip.AddrFrom4([4]byte{192, 0, byte(n >> 8), byte(n)})
+		_, _ = batch.WriteString("neigh add " + address.String() + " lladdr 02:00:00:00:00:01 dev eth0 nud permanent\nneigh del " + address.String() + " dev eth0\n")
+	}
+	file := filepath.Join(t.TempDir(), "batch")
+	require.NoError(t, os.WriteFile(file, []byte(batch.String()), 0o644))
+	lost := func() (n int) {
+		for f := range lines(nstest.Run(t, a.NS, "cat", "/proc/thread-self/net/netlink")) {
+			if drops, err := strconv.Atoi(f[len(f)-2]); err == nil {
+				n += drops
+			}
+		}
+		return n
+	}
+	for range 20 {
+		if nstest.Run(t, a.NS, "ip", "-batch", file); lost() > 0 {
+			break
+		}
+	}
+	require.Positive(t, lost(), "the kernel lost events")
+	nstest.Run(t, a.NS, "ip", "route", "del", "10.0.1.0/24")
+	close(release)
+	require.Less(t, settles(t, ctx, a.NS, want), time.Second)
+	require.Equal(t, "+ route 10.0.1.0/24: via 10.0.1.0 dev vx0 onlink\n", (<-repaired).String())
+	cancel()
+	<-done
 }
 
 // TestWatchEnds: the loop ends with its context or its caller, and a State that cannot be is told at once.
