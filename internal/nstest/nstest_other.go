@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+
+	"github.com/podplumb/podplumb/netns"
 )
 
 func runMain(m *testing.M) int { return m.Run() }
@@ -23,3 +25,7 @@ func linkUp(string, string) error                  { return errors.ErrUnsupporte
 func addAddress(string, netip.Prefix) error        { return errors.ErrUnsupported }
 func addRoute(netip.Prefix, netip.Addr) error      { return errors.ErrUnsupported }
 func settle(string) error                          { return errors.ErrUnsupported }
+
+func startCapture(*netns.NS, string, func([]byte, bool, uint16)) (func(), error) {
+	return nil, errors.ErrUnsupported
+}
