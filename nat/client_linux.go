@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"sync"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/internal/nft"
@@ -22,8 +23,9 @@ type Client struct {
 
 	mu    sync.Mutex
 	conn  *nft.Conn
-	world *world // nil when it must be read first
-	gen   uint32 // of the ruleset when world was last known to be right
+	ct    *netlink.Conn // for conntrack; nil until needed
+	world *world        // nil when it must be read first
+	gen   uint32        // of the ruleset when world was last known to be right
 	// exists says that the table is there, owned that it belongs to conn,
 	// damaged that it is not what a Client of this version would have made.
 	// orphan that it is owned by nobody but may be.
@@ -78,6 +80,9 @@ func (c *Client) close() error {
 		return nil
 	}
 	err := errors.Join(c.conn.Close(), unix.Close(c.ns))
+	if c.ct != nil {
+		err = errors.Join(err, c.ct.Close())
+	}
 	c.ns = 0
 	return err
 }

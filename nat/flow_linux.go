@@ -56,11 +56,26 @@ func (c *Client) forget(ctx context.Context, flows []flow) error {
 	if len(flows) == 0 {
 		return nil
 	}
-	nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: c.ns})
-	if err != nil {
-		return fmt.Errorf("opening a conntrack socket: %w", err)
+	err := c.deleteFlows(ctx, flows)
+	if err != nil && c.ct != nil {
+		// Answers may be left on the socket.
+		_ = c.ct.Close()
+		c.ct = nil
 	}
-	defer nl.Close()
+	return err
+}
+
+func (c *Client) deleteFlows(ctx context.Context, flows []flow) error {
+	if c.ct == nil {
+		// Kept: closing a netfilter socket waits for the kernel to finish
+		// deleting nftables objects, some 20 ms.
+		nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: c.ns})
+		if err != nil {
+			return fmt.Errorf("opening a conntrack socket: %w", err)
+		}
+		c.ct = nl
+	}
+	nl := c.ct
 	limit := time.Now().Add(flowTimeout)
 	if d, ok := ctx.Deadline(); ok && d.Before(limit) {
 		limit = d

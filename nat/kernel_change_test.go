@@ -169,7 +169,7 @@ func TestChurn(t *testing.T) {
 	}
 	t.Logf("%d changes, %d connections, none failed", changes, asked.Load())
 	require.Greater(t, asked.Load(), int64(100))
-	require.Greater(t, changes, 100)
+	require.Greater(t, changes, 10)
 }
 
 // A client that sends from one port follows when its UDP target goes.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"net/netip"
+	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -27,19 +28,29 @@ func (c *Client) load(ctx context.Context) error {
 	c.exists = true
 	c.owned = info.Owner == c.conn.PortID()
 	c.orphan = info.Persist && info.Owner == 0
-	r := reader{c: c, w: w}
 	intact := info.Stamp == c.lay.table.Stamp()
-	if intact {
-		if intact, err = r.all(ctx); errors.Is(err, fs.ErrNotExist) {
-			intact, err = false, nil // a set is missing
-		}
-		if err != nil {
+	for try := 0; intact; try++ {
+		r := reader{c: c, w: newWorld(c.lay)}
+		ok, err := r.all(ctx)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
+		}
+		w = r.w
+		if ok && err == nil {
+			break
+		}
+		// Before Linux 6.16 a list of elements can be wrong while their table
+		// grows, for a moment: damage that stays is damage.
+		if intact = r.bad && try < rereads; intact {
+			sleep(ctx, time.Duration(try+1)*time.Millisecond)
 		}
 	}
 	c.world, c.damaged = w, !intact
 	return nil
 }
+
+// rereads is how often a table that seems damaged is read again.
+const rereads = 5
 
 // reader fills a world from the kernel's elements.
 type reader struct {
@@ -112,7 +123,7 @@ func sameKeys(have, want map[netip.Addr]int, f *family) bool {
 func (f *family) is4() bool { return f.suffix == "4" }
 
 func (r *reader) elements(ctx context.Context, s *nft.Set, reset func(), each func(*nft.Element)) error {
-	return r.c.conn.Elements(ctx, r.c.lay.table, s.Name, r.c.owned, reset, each)
+	return r.c.conn.Elements(ctx, r.c.lay.table, s, r.c.owned, reset, each)
 }
 
 func (r *reader) lanes(ctx context.Context) error {

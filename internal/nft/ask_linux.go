@@ -161,22 +161,36 @@ func (c *Conn) drain(ctx context.Context) error {
 // tries bounds how often an interrupted dump is begun again.
 const tries = 10
 
-// dump asks for a list until it comes uninterrupted. With any, an interrupted
-// list is as good: nobody else can change what it is about.
+// dump asks for a list until it comes uninterrupted. The kernel marks only
+// some interrupted lists, those of elements never, so that the generation is
+// compared as well. With anyway, an interrupted list is as good: nobody else
+// can change what it is about.
 func (c *Conn) dump(ctx context.Context, typ uint16, family Family, anyway bool, write func(*wire), reset func(), each func(message)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for range tries {
 		reset()
-		err := c.ask(ctx, typ, unix.NLM_F_DUMP, family, write, each)
+		before, err := c.generation(ctx)
+		if err != nil {
+			return err
+		}
+		err = c.ask(ctx, typ, unix.NLM_F_DUMP, family, write, each)
 		if errors.Is(err, unix.ENOENT) {
 			return fs.ErrNotExist
 		}
-		if errors.Is(err, errInterrupted) && anyway {
+		interrupted := errors.Is(err, errInterrupted) || errors.Is(err, unix.EINTR)
+		if anyway && (err == nil || errors.Is(err, errInterrupted)) {
 			return nil
 		}
-		if !errors.Is(err, errInterrupted) && !errors.Is(err, unix.EINTR) {
+		if err != nil && !interrupted {
 			return err
+		}
+		after, err := c.generation(ctx)
+		if err != nil {
+			return err
+		}
+		if !interrupted && before == after {
+			return nil
 		}
 	}
 	return ErrInterrupted

@@ -72,6 +72,10 @@ func (c *Conn) Close() error { return c.nl.Close() }
 func (c *Conn) Generation(ctx context.Context) (uint32, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.generation(ctx)
+}
+
+func (c *Conn) generation(ctx context.Context) (uint32, error) {
 	var gen uint32
 	err := c.ask(ctx, unix.NFT_MSG_GETGEN, 0, unix.AF_UNSPEC, func(*wire) {}, func(m message) {
 		attrs(m.data, func(typ uint16, data []byte) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,25 +49,62 @@ func (c *Conn) Table(ctx context.Context, family Family, name string) (TableInfo
 const tableOwnerID = 7 // NFTA_TABLE_OWNER
 
 // Elements calls each for every element of a set. The Element and its bytes
-// are valid only during the call. When others interrupt the dump it begins
-// again; reset is called before every beginning. With owned the set cannot
-// have changed, so that an interrupted dump is good.
-func (c *Conn) Elements(ctx context.Context, t *Table, set string, owned bool, reset func(), each func(*Element)) error {
-	return c.dump(ctx, unix.NFT_MSG_GETSETELEM, t.Family, owned, func(w *wire) {
-		w.string(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name)
-		w.string(unix.NFTA_SET_ELEM_LIST_SET, set)
-	}, reset, func(m message) {
-		attrs(m.data, func(typ uint16, data []byte) {
-			if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
-				return
-			}
-			attrs(data, func(_ uint16, data []byte) {
-				e := decodeElement(data)
-				each(&e)
+// are valid only during the call. When the dump was interrupted it begins
+// again; reset is called before every beginning. With owned nobody else can
+// have changed the set, so that others' transactions do not count.
+//
+// A hash table that grows in the background, as it does after many additions,
+// makes the kernel leave out elements or list them twice. Where the kernel
+// tells the number of elements (6.16) the list is checked against it.
+func (c *Conn) Elements(ctx context.Context, t *Table, s *Set, owned bool, reset func(), each func(*Element)) error {
+	for try := range tries {
+		count := 0
+		err := c.dump(ctx, unix.NFT_MSG_GETSETELEM, t.Family, owned, func(w *wire) {
+			w.string(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name)
+			w.string(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+		}, func() { count = 0; reset() }, func(m message) {
+			attrs(m.data, func(typ uint16, data []byte) {
+				if typ != unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+					return
+				}
+				attrs(data, func(_ uint16, data []byte) {
+					e := decodeElement(data)
+					count++
+					each(&e)
+				})
 			})
 		})
-	})
+		if err != nil || s.Interval {
+			return err
+		}
+		want, ok, err := c.setCount(ctx, t, s)
+		if err != nil || !ok || want == count {
+			return err
+		}
+		time.Sleep(time.Duration(try+1) * time.Millisecond)
+	}
+	return ErrInterrupted
 }
+
+// setCount asks for the number of a set's elements; false when the kernel
+// does not tell.
+func (c *Conn) setCount(ctx context.Context, t *Table, s *Set) (n int, ok bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	err = c.ask(ctx, unix.NFT_MSG_GETSET, 0, t.Family, func(w *wire) {
+		w.string(unix.NFTA_SET_TABLE, t.Name)
+		w.string(unix.NFTA_SET_NAME, s.Name)
+	}, func(m message) {
+		attrs(m.data, func(typ uint16, data []byte) {
+			if typ == setCount {
+				n, ok = int(be32(data)), true
+			}
+		})
+	})
+	return n, ok, err
+}
+
+const setCount = 20 // NFTA_SET_COUNT
 
 func decodeElement(b []byte) Element {
 	var e Element
