@@ -28,8 +28,13 @@ func public() []string {
 	return append(append([]string{"netns"}, drivers...), append(compilers, "service/servicetest")...)
 }
 
-// load has the go command compile the public packages that exist, for Linux, and reads what they export.
-var load = sync.OnceValues(func() (map[string]*types.Package, error) {
+// compiled is what the go command makes of the public packages that exist, for Linux.
+type compiled struct {
+	packages map[string]*types.Package // by folder
+	importer types.Importer            // knows them and all that they import
+}
+
+var load = sync.OnceValues(func() (compiled, error) {
 	args := []string{"list", "-export", "-deps", "-json=ImportPath,Export"}
 	for _, dir := range public() {
 		if sources, _ := filepath.Glob(filepath.Join("..", "..", dir, "*.go")); len(sources) > 0 {
@@ -44,41 +49,45 @@ var load = sync.OnceValues(func() (map[string]*types.Package, error) {
 	list.Stderr = &stderr
 	out, err := list.Output()
 	if err != nil {
-		return nil, fmt.Errorf("go list: %w\n%s", err, stderr.Bytes())
+		return compiled{}, fmt.Errorf("go list: %w\n%s", err, stderr.Bytes())
 	}
-	exports := map[string]string{}
+	exports := map[string]string{} // import path -> file
 	for in := json.NewDecoder(bytes.NewReader(out)); ; {
 		var pkg struct{ ImportPath, Export string }
 		if err := in.Decode(&pkg); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			return nil, err
+			return compiled{}, err
 		}
 		exports[pkg.ImportPath] = pkg.Export
 	}
-	reader := importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
-	packages := map[string]*types.Package{}
+	c := compiled{packages: map[string]*types.Package{}}
+	c.importer = importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
 	for _, dir := range public() {
 		if exports[module+"/"+dir] == "" {
 			continue
 		}
-		pkg, err := reader.Import(module + "/" + dir)
-		if err != nil {
-			return nil, err
+		if c.packages[dir], err = c.importer.Import(module + "/" + dir); err != nil {
+			return compiled{}, err
 		}
-		packages[dir] = pkg
 	}
-	return packages, nil
+	return c, nil
 })
+
+// publicPackages returns those that exist, by folder.
+func publicPackages(t *testing.T) map[string]*types.Package {
+	t.Helper()
+	c, err := load()
+	require.NoError(t, err)
+	require.NotEmpty(t, c.packages)
+	return c.packages
+}
 
 // TestAPI compares what each public package exports with the list api/PACKAGE.txt.
 func TestAPI(t *testing.T) {
 	t.Parallel()
-	packages, err := load()
-	require.NoError(t, err)
-	require.NotEmpty(t, packages)
 	var lists []string
-	for dir, pkg := range packages {
+	for dir, pkg := range publicPackages(t) {
 		name := filepath.Join("api", strings.ReplaceAll(dir, "/", "_")+".txt")
 		lists = append(lists, name)
 		t.Run(dir, func(t *testing.T) {
@@ -104,9 +113,7 @@ func TestAPI(t *testing.T) {
 // TestAPIRules checks what all exported functions and types have in common.
 func TestAPIRules(t *testing.T) {
 	t.Parallel()
-	packages, err := load()
-	require.NoError(t, err)
-	for dir, pkg := range packages {
+	for dir, pkg := range publicPackages(t) {
 		t.Run(dir, func(t *testing.T) {
 			t.Parallel()
 			require.Empty(t, strings.Join(apiFaults(pkg), "\n"))

@@ -36,7 +36,7 @@ var reserved = []call{
 		"net", []string{"IP", "IPNet", "IPMask", "ParseIP", "ParseCIDR"}, "net/netip",
 		func(f file) bool { return testSupport(f) || f.in("internal/rtnl", "internal/nft") || f.in("netns") },
 	},
-	{"time", []string{"Sleep"}, "wait for the kernel's event, with a deadline", func(f file) bool { return !f.isLibrary() || f.in("netns") }},
+	{"time", []string{"Sleep"}, "wait for the kernel's event, with a deadline", func(f file) bool { return !f.isLibrary() || f.in("netns", "internal", "service/servicetest") }},
 }
 
 // calls finds what belongs to another package.

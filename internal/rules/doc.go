@@ -7,7 +7,7 @@
 //   - layout_test.go: the top level, file names, file lengths, words that promise work for later;
 //   - vocabulary_test.go: State, Plan, Client and the others, the same in every package that declares kernel state;
 //   - api_test.go: the exported API, listed in api/*.txt so that a change to it is a visible line in a diff;
-//   - readme_test.go: the README's code and test names are those of the tree.
+//   - readme_test.go: the tests and files that the README names exist.
 //
 // After a change to the API that is meant,
 //

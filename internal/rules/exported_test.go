@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"go/ast"
 	"go/constant"
-	"go/importer"
 	"go/parser"
 	"go/token"
 	"go/types"
@@ -174,13 +173,15 @@ func (c *Client) Read(ctx context.Context) (State, error) { return State{}, nil 
 func (Client) close() {}
 `
 
-// check compiles a package without others' help.
+// check compiles a package that imports what the public packages import.
 func check(t *testing.T, source string) *types.Package {
 	t.Helper()
+	c, err := load()
+	require.NoError(t, err)
 	fset := token.NewFileSet()
 	tree, err := parser.ParseFile(fset, "sample.go", source, 0)
 	require.NoError(t, err)
-	pkg, err := (&types.Config{Importer: importer.ForCompiler(fset, "source", nil)}).Check("example.org/"+tree.Name.Name, fset, []*ast.File{tree}, nil)
+	pkg, err := (&types.Config{Importer: c.importer}).Check("example.org/"+tree.Name.Name, fset, []*ast.File{tree}, nil)
 	require.NoError(t, err)
 	return pkg
 }
