@@ -54,11 +54,11 @@ func roomFiles(files []file) (wrong faults) {
 		}
 	}
 	want("netns", "doc.go", "netns.go", "validate.go", "errors.go", "example_test.go", "kernel_test.go")
-	for _, d := range drivers {
-		want(d, "doc.go", d+".go", "validate.go", "diff.go", "errors.go", "client.go", "client_linux.go", "client_other.go", "example_test.go", "kernel_test.go")
-	}
-	for _, d := range compilers {
-		want(d, "doc.go", d+".go", "validate.go", "diff.go", "errors.go", "example_test.go", "kernel_test.go")
+	for _, d := range slices.Concat(drivers, compilers) {
+		want(d, "doc.go", d+".go", "validate.go", "example_test.go")
+		if slices.Contains(drivers, d) || have[d+"/client.go"] { // it keeps kernel state
+			want(d, "diff.go", "errors.go", "client.go", "client_linux.go", "client_other.go", "kernel_test.go")
+		}
 	}
 	return wrong
 }
