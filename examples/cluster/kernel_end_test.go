@@ -52,7 +52,7 @@ func TestInterrupted(t *testing.T) {
 func TestKilled(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
 	whole := length(t, machine)
-	const points = 6
+	const points = 4
 	for i := range points {
 		example := machine.Start(t)
 		time.Sleep(time.Duration((float64(i) + rand.Float64()) / points * float64(whole)))

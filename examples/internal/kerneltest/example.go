@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/netns"
 )
 
@@ -35,8 +36,9 @@ func NewMachine(t testing.TB) *Machine {
 	m := &Machine{Name: fmt.Sprintf("test-%d-%d", os.Getpid(), machines.Add(1)), ns: ns}
 	require.NoError(t, ns.LoopbackUp())
 	t.Cleanup(func() {
+		defer ns.Close()
+		defer run.Down(m.Name) // a test that has failed is not to spoil the machine for others
 		m.NothingLeft(t)
-		ns.Close()
 	})
 	return m
 }
@@ -71,7 +73,7 @@ func (m *Machine) start(t testing.TB, stdout *os.File, args []string) *Example {
 	require.NoError(t, err)
 	e := &Example{done: make(chan struct{})}
 	e.cmd = exec.Command(self, append([]string{"-name", m.Name}, args...)...)
-	e.cmd.Env = append(os.Environ(), envExample+"=1")
+	e.cmd.Env = append(os.Environ(), envExample+"=1", "GORACE=atexit_sleep_ms=0") // the race detector would sleep for a second at each exit
 	e.cmd.Stdout, e.cmd.Stderr = &e.stdout, &e.stderr
 	if stdout != nil {
 		e.cmd.Stdout = stdout
