@@ -51,6 +51,9 @@ func (s *svc) claim(f func(c claim, field string)) {
 			f(claim{port: p.node, protocol: p.protocol}, "spec.ports.nodePort")
 		}
 	}
+	if s.health != 0 {
+		f(claim{port: s.health, protocol: TCP}, "spec.healthCheckNodePort")
+	}
 }
 
 // take claims for s all that is free, and reports what is not.

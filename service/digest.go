@@ -24,6 +24,7 @@ type svc struct {
 	publish   bool
 	extLocal  bool
 	inLocal   bool
+	health    uint16 // health check node port, 0: none
 }
 
 type svcPort struct {
@@ -38,7 +39,7 @@ type pair struct{ key, value string }
 
 func newSvc(s *Service) *svc {
 	d := &svc{
-		name: s.Key(), proxyName: s.Labels[LabelProxyName], served: s.served(s.Labels[LabelProxyName]),
+		name: s.Key(), proxyName: s.Labels[LabelProxyName], served: s.served(),
 		cluster: s.clusterIPs(), vips: s.vips(),
 		affinity: time.Duration(s.affinitySeconds()) * time.Second,
 		publish:  s.Spec.PublishNotReadyAddresses, extLocal: s.externalLocal(), inLocal: s.internalLocal(),
@@ -48,6 +49,9 @@ func newSvc(s *Service) *svc {
 			d.selector = append(d.selector, pair{k, v})
 		}
 		slices.SortFunc(d.selector, func(a, b pair) int { return cmp.Compare(a.key, b.key) })
+	}
+	if s.kind() == TypeLoadBalancer && d.extLocal {
+		d.health = number(s.Spec.HealthCheckNodePort)
 	}
 	if s.Spec.TrafficDistribution != nil {
 		d.spread = *s.Spec.TrafficDistribution

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -11,7 +12,8 @@ import (
 	"github.com/podplumb/podplumb/service"
 )
 
-// TestResolve runs every case of testdata/resolve: a State and a node in JSON, and the Frontends or the error that come of them.
+// TestResolve runs every case of testdata/resolve: a State and a node in JSON, and the Frontends, health checks or the
+// error that come of them.
 func TestResolve(t *testing.T) {
 	t.Parallel()
 	golden.Cases(t, "testdata/resolve/*.txtar", func(t *testing.T, c *golden.Case) {
@@ -26,6 +28,15 @@ func TestResolve(t *testing.T) {
 			return
 		}
 		c.Want("frontends", lines(got))
+		checks, err := service.HealthChecks(s, n)
+		require.NoError(t, err)
+		if len(checks) > 0 || c.Has("health") {
+			var text strings.Builder
+			for _, h := range checks {
+				fmt.Fprintf(&text, "%s :%d %d\n", h.Service, h.Port, h.Local)
+			}
+			c.Want("health", text.String())
+		}
 	})
 }
 

@@ -276,6 +276,9 @@ func TestProxyEqualsResolve(t *testing.T) {
 				want, err := service.Resolve(w.state(), nodeA)
 				require.NoError(t, err)
 				require.Equal(t, lines(want), lines(p.Frontends()), "step %d", step)
+				checks, err := service.HealthChecks(w.state(), nodeA)
+				require.NoError(t, err)
+				require.Equal(t, checks, p.HealthChecks(), "step %d", step)
 				if l.fail == nil {
 					var have []string
 					for _, f := range want {

@@ -122,6 +122,9 @@ func (w *randomWorld) service(n string) service.Service {
 	if s.Spec.Type == service.TypeNodePort {
 		s.Spec.Ports[0].NodePort = int32(30000 + int(digit[0]))
 		s.Spec.ExternalTrafficPolicy = pick(w.r, service.PolicyCluster, service.PolicyLocal)
+		if s.Spec.ExternalTrafficPolicy == service.PolicyLocal && w.flip() {
+			s.Spec.Type, s.Spec.HealthCheckNodePort = service.TypeLoadBalancer, int32(31000+int(digit[0]))
+		}
 	}
 	if w.flip() {
 		p := pick(w.r, service.PolicyCluster, service.PolicyLocal)
@@ -136,6 +139,7 @@ func (w *randomWorld) service(n string) service.Service {
 	}
 	if w.r.IntN(8) == 0 {
 		s.Spec.ClusterIPs, s.Spec.ClusterIP, s.Spec.Type, s.Spec.ExternalTrafficPolicy = nil, "None", "", ""
+		s.Spec.HealthCheckNodePort = 0
 		s.Spec.Ports[0].NodePort = 0
 	}
 	if w.plain {
@@ -146,7 +150,7 @@ func (w *randomWorld) service(n string) service.Service {
 
 // onlyCluster takes from a Service what only some backends serve.
 func (w *randomWorld) onlyCluster(s service.Service) service.Service {
-	s.Spec.Type, s.Spec.ExternalTrafficPolicy, s.Spec.SessionAffinity = "", "", ""
+	s.Spec.Type, s.Spec.ExternalTrafficPolicy, s.Spec.SessionAffinity, s.Spec.HealthCheckNodePort = "", "", "", 0
 	s.Spec.Ports = slices.Clone(s.Spec.Ports)
 	s.Spec.Ports[0].NodePort = 0
 	return s

@@ -12,6 +12,24 @@ import (
 // It is pure: no kernel, no clock, and the same input gives the same output. The error names every fault of the State and every conflict in it
 // (*FieldError, errors.Is with ErrConflict); then there are no Frontends.
 func Resolve(s State, node Node) ([]Frontend, error) {
+	w, err := build(s, node)
+	if err != nil {
+		return nil, err
+	}
+	var r resolver
+	size := len(w.settings.serviceRanges)
+	for _, d := range w.services {
+		size += len(d.cluster) * (len(d.ports) + 1)
+	}
+	all := make([]Frontend, 0, size)
+	for _, n := range w.names() {
+		all = r.service(all, w, w.services[n])
+	}
+	return append(all, w.ranges()...), nil
+}
+
+// build checks a State and a node and brings them into the form that resolving needs.
+func build(s State, node Node) (*world, error) {
 	services, err := s.check()
 	if err != nil {
 		return nil, &OpError{Op: "resolve", Object: "state", Err: err}
@@ -21,16 +39,7 @@ func Resolve(s State, node Node) ([]Frontend, error) {
 	}
 	w := newWorld(newSettings(s, node))
 	w.add(s, services)
-	var r resolver
-	size := len(w.settings.serviceRanges)
-	for _, d := range services {
-		size += len(d.cluster) * (len(d.ports) + 1)
-	}
-	all := make([]Frontend, 0, size)
-	for _, n := range w.names() {
-		all = r.service(all, w, w.services[n])
-	}
-	return append(all, w.ranges()...), nil
+	return w, nil
 }
 
 // ranges returns the Frontends that belong to no Service.
@@ -49,7 +58,7 @@ type resolver struct {
 
 // service appends the Frontends of one Service.
 func (r *resolver) service(list []Frontend, w *world, s *svc) []Frontend {
-	if !s.served || s.proxyName != w.settings.proxyName {
+	if !w.serves(s) {
 		return list
 	}
 	start := len(list)

@@ -40,9 +40,9 @@ const (
 	headless               = "None"
 )
 
-// served reports whether s has addresses that a proxy of that name serves: not headless, not an ExternalName, not somebody else's.
-func (s *Service) served(proxyName string) bool {
-	return s.Labels[LabelProxyName] == proxyName && s.Spec.Type != TypeExternalName && s.clusterIP() != "" && s.clusterIP() != headless
+// served reports whether s has addresses for a proxy to serve: it is not headless, no ExternalName, and has got one.
+func (s *Service) served() bool {
+	return s.Spec.Type != TypeExternalName && s.clusterIP() != "" && s.clusterIP() != headless
 }
 
 func (s *Service) clusterIP() string {
@@ -96,14 +96,15 @@ func (s *Service) affinitySeconds() int32 {
 	return defaultAffinitySeconds
 }
 
-// vips returns the load balancer addresses that packets still carry when they reach a node.
+// vips returns the load balancer addresses that packets still carry when they reach a node. Some load balancers report addresses that mean something
+// else on every machine, such as 127.0.0.1: those are theirs to serve.
 func (s *Service) vips() []netip.Addr {
 	var addrs []netip.Addr
 	for _, in := range s.Status.LoadBalancer.Ingress {
 		if in.IPMode != nil && *in.IPMode != ModeVIP {
 			continue
 		}
-		if a, err := netip.ParseAddr(in.IP); err == nil {
+		if a, err := netip.ParseAddr(in.IP); err == nil && unfit(a.Unmap()) == "" {
 			addrs = append(addrs, a.Unmap())
 		}
 	}

@@ -71,7 +71,7 @@ type LoadBalancer struct {
 	Ingress []Ingress `json:"ingress,omitempty"`
 }
 
-// Ingress is one address of a load balancer.
+// Ingress is one address of a load balancer. Loopback, link-local, multicast and unspecified addresses are not served.
 type Ingress struct {
 	IP       string       `json:"ip,omitempty"`
 	Hostname string       `json:"hostname,omitempty"`

@@ -264,14 +264,12 @@ func (f *faults) ingress(s *Service) {
 	f.in("loadBalancer")
 	for i, in := range s.Status.LoadBalancer.Ingress {
 		f.at("ingress", i)
-		a, err := netip.ParseAddr(in.IP)
+		_, err := netip.ParseAddr(in.IP)
 		switch {
 		case in.IP == "" && in.IPMode != nil:
 			f.on("ipMode", "only together with ip")
 		case in.IP != "" && err != nil:
 			f.on("ip", "%q is not an IP address", in.IP)
-		case in.IP != "" && unfit(a.Unmap()) != "":
-			f.on("ip", "%s %s", a, unfit(a.Unmap()))
 		}
 		if in.IPMode != nil && *in.IPMode != ModeVIP && *in.IPMode != ModeProxy {
 			f.on("ipMode", "%q is not VIP or Proxy", *in.IPMode)

@@ -153,6 +153,9 @@ func (w *world) dropPod(n Name) {
 	}
 }
 
+// serves reports whether a Service has Frontends here: it has addresses, and is meant for this proxy.
+func (w *world) serves(s *svc) bool { return s.served && s.proxyName == w.settings.proxyName }
+
 // selected calls f for every pod that the Service's selector picks, in no order. It looks only at the pods under the rarest of the selector's labels.
 func (w *world) selected(s *svc, f func(*pod)) {
 	var least map[Name]*pod
