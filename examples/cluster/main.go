@@ -2,10 +2,10 @@
 // pods behind a bridge on each, masquerading to the outside, and Services on every node. It starts a small server for each
 // container port, proves with packets that the network is the one Kubernetes asks for, and takes everything down.
 //
-//	sudo go run ./cluster              the scenario that is shipped: two nodes, four pods, one Service
-//	sudo go run ./cluster -f ./cluster/shop
-//	sudo go run ./cluster -keep        leave it running and look around
-//	sudo go run ./cluster -down        remove what was kept
+//	sudo go run ./examples/cluster              the scenario that is shipped: two nodes, four pods, one Service
+//	sudo go run ./examples/cluster -f ./examples/cluster/shop
+//	sudo go run ./examples/cluster -keep        leave it running and look around
+//	sudo go run ./examples/cluster -down        remove what was kept
 package main
 
 import (

@@ -1,7 +1,7 @@
 // The overlay example joins the pods of two nodes into one flat network and checks the four conditions of the Kubernetes
 // network model on it, one by one, with packets, in IPv4 and IPv6.
 //
-//	sudo go run ./overlay
+//	sudo go run ./examples/overlay
 //
 // The nodes are network namespaces. Each has a bridge with two pods and a VXLAN device whose peer is the other node; a
 // third namespace is the wire between them.

@@ -2,7 +2,7 @@
 // that the containers join. They share one address and one port space, reach each other over localhost, and come and go
 // while the namespace and its address stay.
 //
-//	sudo go run ./pod
+//	sudo go run ./examples/pod
 package main
 
 import (

@@ -63,7 +63,7 @@ func Explain(ctx context.Context, stderr io.Writer, name string, err error) int 
 		fmt.Fprintf(stderr, "%s: interrupted\n", name)
 		return Interrupted
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
-		fmt.Fprintf(stderr, "%s: %v\n%s: network namespaces need root: sudo go run ./%s\n", name, err, name, name)
+		fmt.Fprintf(stderr, "%s: %v\n%s: network namespaces need root: sudo go run ./examples/%s\n", name, err, name, name)
 	default:
 		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 	}
