@@ -94,6 +94,7 @@ func TestResultsSurviveAFile(t *testing.T) {
 	got, err := account.ReadResults(path)
 	require.NoError(t, err)
 	require.Equal(t, want, got)
+	require.Equal(t, []account.Test{test("m/a", "TestA/b")}, got.Tests(account.Pass))
 
 	require.NoError(t, os.WriteFile(path, []byte("pass\tm/a\n"), 0o600))
 	_, err = account.ReadResults(path)

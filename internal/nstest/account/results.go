@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -38,15 +39,16 @@ func (o Outcome) String() string {
 // ran reports whether the test did its work. A failure counts: go test has told about it already.
 func (o Outcome) ran() bool { return o == Pass || o == Fail }
 
-// Count returns how many tests and subtests have that outcome.
-func (r Results) Count(o Outcome) int {
-	n := 0
-	for _, got := range r {
+// Tests returns the tests and subtests that have that outcome, sorted.
+func (r Results) Tests(o Outcome) []Test {
+	var tests []Test
+	for t, got := range r {
 		if got == o {
-			n++
+			tests = append(tests, t)
 		}
 	}
-	return n
+	slices.SortFunc(tests, Test.compare)
+	return tests
 }
 
 // Write stores the results as lines "outcome<TAB>import path<TAB>test" that ReadResults reads.

@@ -2,7 +2,7 @@
 //
 //	go test -json ./... | account filter RESULTS   print what go test prints, keep the outcomes in the file RESULTS
 //	account packages                               the packages that have kernel tests, a line each
-//	account skips RESULTS                          count the outcomes in RESULTS and name every kernel test that was skipped there
+//	account skips RESULTS                          count the outcomes in RESULTS and name every test that was skipped
 //	account settle REPORT RESULTS GUEST            the verdict, from the host's report folder and RESULTS and the guest's report folder; exit status 1 when
 //	                                               a kernel test ran nowhere
 //
@@ -76,17 +76,11 @@ func skips(files []string, _ io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	declared, err := account.Declared(".")
-	if err != nil {
-		return err
-	}
-	for _, t := range declared {
-		if results[t] == account.Skipped {
-			fmt.Fprintln(out, "skipped:", t)
-		}
+	for _, t := range results.Tests(account.Skipped) {
+		fmt.Fprintln(out, "skipped:", t)
 	}
 	_, err = fmt.Fprintf(out, "tests and subtests: %d passed, %d failed, %d skipped\n",
-		results.Count(account.Pass), results.Count(account.Fail), results.Count(account.Skipped))
+		len(results.Tests(account.Pass)), len(results.Tests(account.Fail)), len(results.Tests(account.Skipped)))
 	return err
 }
 
