@@ -68,6 +68,8 @@ func (w *writer) run(ctx context.Context) error {
 		for _, index := range w.old {
 			f.note(fmt.Sprintf("link %d", index), missingIsFine(w.conn.DelLink(ctx, index)))
 		}
+	}
+	if len(f) == 0 {
 		addrs.wait(ctx)
 	}
 	return errors.Join(f...)
@@ -167,17 +169,17 @@ func taken(err error) error {
 
 func (w *writer) putAddr(ctx context.Context, have, want *entry) error {
 	a := w.addr(want)
-	if have == nil {
-		if w.replace {
-			return w.conn.ReplaceAddr(ctx, a)
+	if have != nil {
+		// IPv6 refuses an address that the link has with another prefix length, so the old one goes first.
+		if err := missingIsFine(w.conn.DelAddr(ctx, w.addr(have))); err != nil {
+			return err
 		}
-		return taken(w.conn.AddAddr(ctx, a))
 	}
-	// IPv6 refuses an address that the link has with another prefix length, so the old one goes first.
-	if err := missingIsFine(w.conn.DelAddr(ctx, w.addr(have))); err != nil {
-		return err
+	err := taken(w.conn.AddAddr(ctx, a))
+	if errors.Is(err, unix.EACCES) && a.Prefix.Addr().Is6() {
+		return fmt.Errorf("IPv6 is turned off (sysctl net.ipv6.conf.%s.disable_ipv6): %w", want.dev, err)
 	}
-	return taken(w.conn.AddAddr(ctx, a))
+	return err
 }
 
 func (w *writer) remove(ctx context.Context, have *entry) error {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/internal/plan"
 	"github.com/podplumb/podplumb/internal/rtnl"
@@ -83,7 +86,7 @@ func (w *writer) add(ctx context.Context, d *Device, name string) (int, error) {
 // explain says what to do about a kernel without VXLAN.
 func explain(err error) error {
 	var e *rtnl.Error
-	if errors.As(err, &e) && errors.Is(err, errors.ErrUnsupported) {
+	if errors.As(err, &e) && e.Errno == unix.EOPNOTSUPP && (e.Message == "" || strings.Contains(e.Message, "device type")) {
 		return fmt.Errorf("this kernel has no VXLAN (modprobe vxlan): %w", err)
 	}
 	return err

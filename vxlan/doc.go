@@ -13,7 +13,7 @@
 // link and is not the client's is told by Plan.Foreign; what stands where a wanted object belongs (a foreign link of the same name, a foreign
 // device with the same VNI and port, another protocol's route to the same subnet) is a *ConflictError, and nothing is changed.
 //
-// Two clients in one namespace need different aliases and different protocols.
+// Two clients in one namespace need different aliases and different protocols. To hand a device over to somebody else, give it another alias.
 //
 // # One peer
 //

@@ -262,3 +262,35 @@ func TestL2(t *testing.T) {
 		require.NotContains(t, nstest.Run(t, cluster.Nodes[0].NS, "ip", "link"), device)
 	})
 }
+
+// TestGBP carries a packet's mark through the tunnel as group policy.
+func TestGBP(t *testing.T) {
+	families(t, func(t *testing.T, v6 bool) {
+		ctx := kernel(t)
+		nstest.Require(t, nstest.NFTables)
+		cluster := nstest.NewCluster(t, 2, 1)
+		a, b := cluster.Nodes[0].Pods[0], cluster.Nodes[1].Pods[0]
+		serve(t, b, "b")
+		marked := func() (n int) {
+			for f := range lines(nstest.Run(t, cluster.Nodes[1].NS, "nft", "list", "counter", "inet", "t", "marked")) {
+				if f[0] == "packets" {
+					_, err := fmt.Sscan(f[1], &n)
+					require.NoError(t, err)
+				}
+			}
+			return n
+		}
+		nstest.Run(t, cluster.Nodes[0].NS, "nft", `table inet t { chain c { type filter hook forward priority 0; oifname "vx0" meta mark set 0x77; }; }`)
+		nstest.Run(t, cluster.Nodes[1].NS, "nft", `table inet t { counter marked { }; chain c { type filter hook prerouting priority 0; iifname "vx0" meta mark 0x77 counter name "marked"; }; }`)
+		clients := []*vxlan.Client{open(t, cluster.Nodes[0].NS), open(t, cluster.Nodes[1].NS)}
+		for _, gbp := range []bool{false, true} {
+			for n, c := range clients {
+				want := overlay(cluster, n, v6)
+				want.Devices[0].GBP = gbp
+				sync(t, ctx, c, want)
+			}
+			reaches(t, a, b, "b")
+			require.Equal(t, gbp, marked() > 0)
+		}
+	})
+}

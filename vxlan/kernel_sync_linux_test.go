@@ -491,3 +491,17 @@ func TestZeroConfig(t *testing.T) {
 	_, err = c.Read(ctx)
 	require.ErrorIs(t, err, os.ErrClosed)
 }
+
+// TestIPv6Off: where the kernel refuses, the error says which switch to look at.
+func TestIPv6Off(t *testing.T) {
+	ctx := kernel(t)
+	a, _ := nstest.Pair(t)
+	require.NoError(t, a.NS.SetSysctl("net.ipv6.conf.default.disable_ipv6", "1"))
+	c := open(t, a.NS)
+	_, err := c.Sync(ctx, vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Addrs: []netip.Prefix{prefix("fd44::/128")}}}})
+	require.ErrorIs(t, err, fs.ErrPermission)
+	require.ErrorContains(t, err, "vxlan: apply address fd44:: dev vx0: IPv6 is turned off (sysctl net.ipv6.conf.vx0.disable_ipv6): ")
+	var op *vxlan.OpError
+	require.ErrorAs(t, err, &op)
+	require.Equal(t, "apply", op.Op)
+}

@@ -43,7 +43,7 @@ type Device struct {
 	Underlay string `json:"underlay,omitempty"`
 
 	// MTU in bytes of the packets inside. 0 means the underlay's MTU less Overhead4 or Overhead6, where the underlay is the link Underlay or the
-	// one that holds Source.
+	// one that holds Source. That tells nothing when it is the loopback device: give the MTU then.
 	MTU int `json:"mtu,omitempty"`
 
 	// MAC address of the device. The zero MAC means MACFromKey of Source's text.
