@@ -39,10 +39,8 @@ func New(c Config) (*Proxy, error) {
 	if c.Backend == nil {
 		return nil, &OpError{Op: "new", Object: "proxy", Err: &FieldError{Path: "backend", Err: errors.New("required")}}
 	}
-	if c.Node.Name != "" {
-		if err := validateSelf(c.Node); err != nil {
-			return nil, &OpError{Op: "new", Object: "proxy", Err: err}
-		}
+	if err := validateSelf(c.Node); err != nil {
+		return nil, &OpError{Op: "new", Object: "proxy", Err: err}
 	}
 	p := &Proxy{node: c.Node, backend: c.Backend}
 	p.reset(State{})

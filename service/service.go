@@ -6,7 +6,8 @@ import "net/netip"
 // State serves nothing.
 //
 // A Service takes its endpoints from the EndpointSlices that name it. When there is none and it has a selector, they are chosen from Pods, as
-// Kubernetes' EndpointSlice controller would choose them; Nodes then tells the zone of a pod.
+// Kubernetes' EndpointSlice controller would choose them, with the hints that Spec.TrafficDistribution asks for; Nodes then tells the zone of a pod. (The
+// annotation topology-mode, whose hints depend on the CPUs of every zone, only works through EndpointSlices.)
 type State struct {
 	Services       []Service
 	EndpointSlices []EndpointSlice

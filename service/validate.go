@@ -72,9 +72,13 @@ func (f *faults) prefixes(field string, list []netip.Prefix) {
 	}
 }
 
-// validateSelf checks the node that is resolved for.
+// validateSelf checks the node that is resolved for. It may have no name.
 func validateSelf(n Node) error {
 	var f faults
-	f.node(&n)
+	if n.Name == "" {
+		f.nodeAddresses(&n)
+	} else {
+		f.node(&n)
+	}
 	return f.err()
 }

@@ -158,6 +158,10 @@ func (f *faults) ip(field, text string) {
 
 func (f *faults) node(n *Node) {
 	f.meta(&n.Meta, false, isSubdomain, "an RFC 1123 subdomain")
+	f.nodeAddresses(n)
+}
+
+func (f *faults) nodeAddresses(n *Node) {
 	f.in("status")
 	for i, a := range n.Status.Addresses {
 		if a.Type != "InternalIP" && a.Type != "ExternalIP" {
