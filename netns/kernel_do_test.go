@@ -72,10 +72,10 @@ func TestDoGoexits(t *testing.T) {
 // A test that fails inside Do ends, as outside.
 func TestDoSkips(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)
+	ns := nstest.New(t)
 	var skipped, after bool
 	t.Run("inner", func(t *testing.T) {
 		defer func() { skipped = t.Skipped() }()
-		ns := nstest.New(t)
 		_ = ns.Do(func() error { t.SkipNow(); return nil })
 		after = true
 	})
