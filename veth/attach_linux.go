@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io/fs"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/podplumb/podplumb/internal/rtnl"
 )
 
@@ -32,7 +34,11 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 		}
 		a.Master = &bridge.Index
 	}
-	if err := k.node.conn.AddLink(ctx, "veth", a); err != nil {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	// Once sent, this request is seen to its end: of a pair that was made after all nobody would know.
+	if err := k.node.conn.AddLink(context.WithoutCancel(ctx), "veth", a); err != nil {
 		if errors.Is(err, fs.ErrExist) && o == nil {
 			return k.whoHas(ctx, pl, p, err)
 		}
@@ -55,11 +61,11 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 		return err
 	}
 	if !p.Host.Down && !p.Pod.Down {
-		if err := k.waitUp(ctx, p.Host.Name); err != nil {
+		if err := k.waitUp(ctx, p.Host.Name, bridge.Up()); err != nil {
 			return err
 		}
-		if bridge.Index != 0 && bridge.Up() && bridge.OperState != operUp {
-			if err := k.waitUp(ctx, bridge.Name); err != nil { // its first port
+		if bridge.Up() && bridge.OperState != operUp {
+			if err := k.waitUp(ctx, bridge.Name, false); err != nil { // its first port
 				return err
 			}
 		}
@@ -94,10 +100,20 @@ func (k *kernel) bringUp(ctx context.Context, host, pod target, p *Pair, bridge 
 			return err
 		}
 	}
-	if err := k.node.conn.SetLink(ctx, host.index, a); err != nil {
+	if err := k.setPort(ctx, host.index, a); err != nil {
 		return err
 	}
 	return pod.conn.SetLink(ctx, pod.index, rtnl.LinkAttrs{Alias: ptr(p.podTag(k.tag).String()), Up: ptr(!p.Pod.Down)})
+}
+
+// setPort is SetLink for a bridge port, on which IPv6 may not exist: turned off in the kernel, or below an MTU of 1280.
+func (k *kernel) setPort(ctx context.Context, index int, a rtnl.LinkAttrs) error {
+	err := k.node.conn.SetLink(ctx, index, a)
+	if a.AddrGenMode != nil && errors.Is(err, unix.EAFNOSUPPORT) {
+		a.AddrGenMode = nil
+		err = k.node.conn.SetLink(ctx, index, a)
+	}
+	return err
 }
 
 // whoHas tells which of a pair's two names is taken, and by whom.

@@ -3,6 +3,7 @@ package veth
 import (
 	"cmp"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ const (
 )
 
 // Canonical returns a copy in the form that Read uses: defaults filled in, slices sorted and without repeats, empty ones nil, sysctl
-// names with dots. MAC addresses that are zero stay so: Read has the kernel's.
+// names with dots, paths clean. MAC addresses that are zero stay so: Read has the kernel's.
 func (s State) Canonical() State {
 	filtering := map[string]bool{}
 	out := State{Bridges: slices.Clone(s.Bridges), Pairs: slices.Clone(s.Pairs)}
@@ -44,6 +45,9 @@ func (b *Bridge) canonical() {
 
 func (p *Pair) canonical(filtering map[string]bool) {
 	h, pod := &p.Host, &p.Pod
+	if pod.NetNS != "" {
+		pod.NetNS = path.Clean(pod.NetNS)
+	}
 	h.MTU = cmp.Or(h.MTU, pod.MTU, defaultMTU)
 	pod.MTU = cmp.Or(pod.MTU, h.MTU)
 	h.Addresses = canonicalPrefixes(h.Addresses)

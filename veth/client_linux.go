@@ -137,12 +137,13 @@ func (k *kernel) attachments(ctx context.Context, owner string) ([]string, error
 	return slices.Compact(out), nil
 }
 
-// waitUp waits until both ends of a pair carry packets: the kernel turns a carrier on in the background, and until then packets are
-// dropped. Newer kernels do it when they are asked, so there is rarely anything to wait for.
-func (k *kernel) waitUp(ctx context.Context, name string) error {
+// waitUp waits until a link carries packets: the kernel turns a carrier on in the background, and until then packets are dropped. Newer
+// kernels do it when they are asked, so there is rarely anything to wait for. port says that the link is a port of a bridge that is up;
+// it is enough that the bridge has taken it into service, as a bridge with STP has its own time to forward.
+func (k *kernel) waitUp(ctx context.Context, name string, port bool) error {
 	up := func(l *rtnl.Link) bool {
-		const forwarding = 3
-		return l.OperState == operUp && (l.Port == nil || l.Port.State == nil || *l.Port.State == forwarding)
+		const disabled = 0 // BR_STATE_DISABLED
+		return l.OperState == operUp && (!port || l.Port != nil && value(l.Port.State) != disabled)
 	}
 	l, err := k.node.conn.LinkByName(ctx, name)
 	if err != nil || up(&l) {

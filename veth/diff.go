@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/podplumb/podplumb/internal/plan"
@@ -206,11 +205,4 @@ func swap[K comparable, T any](changes []plan.Change[K, T]) []plan.Change[K, T] 
 		out = append(out, plan.Change[K, T]{Key: c.Key, Have: c.Want, Want: c.Have})
 	}
 	return out
-}
-
-// with is c and one more sysctl, which is set to value.
-func (c *linkChange) with(name, value string) *linkChange {
-	out := *c
-	out.sysctls = append(slices.Clip(c.sysctls), plan.Change[string, sysctl]{Key: name, Want: &sysctl{name, value}})
-	return &out
 }

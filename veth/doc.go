@@ -17,6 +17,9 @@
 // With [Config].Attachment set, the client owns the pairs of that one attachment only. Bridges then belong to the owner, are shared
 // by its attachments, made by the first that wants them, repaired by each, and removed by none.
 //
+// A process that is killed in the moment between making a pair and marking it leaves a link without owner; it goes with the pod's
+// namespace.
+//
 // # Zero values
 //
 // The zero State is "nothing". Every field says what its zero means; [State.Canonical] writes those defaults out, and that is the form

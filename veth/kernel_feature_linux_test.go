@@ -365,7 +365,7 @@ func TestKernelVLANs(t *testing.T) {
 
 	n.repairs(want, a, []damage{
 		{"access VLAN gone", false, cmd("bridge vlan del dev pod1 vid 10"), "vlans none -> access 10"},
-		{"access VLAN tagged", false, cmd("bridge vlan add dev pod1 vid 10"), "vlans none -> access 10"},
+		{"access VLAN tagged", false, cmd("bridge vlan add dev pod1 vid 10"), "vlans trunks 10 -> access 10"},
 		{"VLAN added", false, cmd("bridge vlan add dev pod1 vid 77"), "vlans access 10 trunks 77 -> access 10"},
 		{"VLAN untagged", false, cmd("bridge vlan add dev pod1 vid 78 untagged"), "vlans access 10 trunks 78 -> access 10"},
 		{"trunk shortened", false, cmd("bridge vlan del dev pod4 vid 11"), "vlans trunks 10, 12, 20 -> trunks 10-12, 20"},
