@@ -100,30 +100,16 @@ func furnish() error {
 	if err := mountTmpfs(netns.RunDir); err != nil {
 		return err
 	}
-	return loopbackUp()
+	here, err := netns.Current()
+	if err != nil {
+		return err
+	}
+	return errors.Join(here.LoopbackUp(), here.Close())
 }
 
 func mountTmpfs(dir string) error {
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
 		return fmt.Errorf("mount a tmpfs on %s: %w", dir, err)
-	}
-	return nil
-}
-
-// loopbackUp brings lo up in the namespace of the calling thread.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
-		return fmt.Errorf("bring lo up: %w", err)
 	}
 	return nil
 }

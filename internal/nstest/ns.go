@@ -18,8 +18,8 @@ func New(t testing.TB) *netns.NS {
 		t.Fatalf("make a namespace: %v", err)
 	}
 	t.Cleanup(func() { _ = ns.Close() })
-	if err := ns.Do(loopbackUp); err != nil {
-		t.Fatalf("namespace %s: %v", ns, err)
+	if err := ns.LoopbackUp(); err != nil {
+		t.Fatal(err)
 	}
 	return ns
 }

@@ -12,7 +12,6 @@ import (
 )
 
 func runMain(m *testing.M) int { return m.Run() }
-func loopbackUp() error        { return errors.ErrUnsupported }
 func probe(Feature) error      { return errors.ErrUnsupported }
 func leaks(testing.TB)         {}
 
