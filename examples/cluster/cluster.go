@@ -49,26 +49,14 @@ type pod struct {
 
 // build makes the cluster, one layer upon the other.
 func (c *cluster) build(ctx context.Context) error {
-	steps := []struct {
-		title string
-		do    func(context.Context) (string, error)
-	}{
-		{"network namespaces", c.makeNamespaces},
-		{"underlay: eth0 of the nodes", c.layUnderlay},
-		{"bridge on each node, eth0 of the pods", c.attachPods},
-		{"overlay: VXLAN between the nodes", c.joinNodes},
-		{"masquerading and Services on each node", c.serve},
-		{"containers", c.startContainers},
-	}
-	for _, step := range steps {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := c.out.Step(step.title, func() (string, error) { return step.do(ctx) }); err != nil {
-			return fmt.Errorf("%s: %w", step.title, err)
-		}
-	}
-	return nil
+	return c.out.Steps(ctx,
+		report.Step{Title: "network namespaces", Do: c.makeNamespaces},
+		report.Step{Title: "underlay: eth0 of the nodes", Do: c.layUnderlay},
+		report.Step{Title: "bridge on each node, eth0 of the pods", Do: c.attachPods},
+		report.Step{Title: "overlay: VXLAN between the nodes", Do: c.joinNodes},
+		report.Step{Title: "masquerading and Services on each node", Do: c.serve},
+		report.Step{Title: "containers", Do: c.startContainers},
+	)
 }
 
 func (c *cluster) makeNamespaces(context.Context) (string, error) {

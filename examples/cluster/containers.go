@@ -26,7 +26,7 @@ type command struct {
 // the pod's annotations name. The commands come last: they find the containers listening.
 func (c *cluster) startPod(ctx context.Context, p *pod) error {
 	base := container.Config{NetNS: p.ns, Run: c.run.Name, Pod: p.Name(), Detach: c.detach}
-	for _, spec := range p.Object.Spec.Containers {
+	for _, spec := range manifest.Containers(&p.Object.Spec) {
 		ports := listenOn(spec)
 		if p.Object.Annotations[manifest.Command+"."+spec.Name] != "" {
 			for _, port := range spec.Ports {
@@ -43,7 +43,7 @@ func (c *cluster) startPod(ctx context.Context, p *pod) error {
 			return err
 		}
 	}
-	for _, spec := range append([]corev1.Container{{}}, p.Object.Spec.Containers...) {
+	for _, spec := range append([]corev1.Container{{}}, manifest.Containers(&p.Object.Spec)...) {
 		key := manifest.Command
 		if spec.Name != "" {
 			key += "." + spec.Name
@@ -168,7 +168,7 @@ func (c *cluster) proveCommands(ctx context.Context) error {
 // containerList names the containers of a pod with their ports.
 func containerList(p *pod) string {
 	var texts []string
-	for _, spec := range p.Object.Spec.Containers {
+	for _, spec := range manifest.Containers(&p.Object.Spec) {
 		text := spec.Name
 		for _, port := range spec.Ports {
 			text += fmt.Sprintf(" %d/%s", port.ContainerPort, port.Protocol)

@@ -46,8 +46,8 @@ func TestShipped(t *testing.T) {
 func TestOrdinaryApplication(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
 	stdout, stderr := machine.Run(t, 0, "-f", "shop")
-	require.Empty(t, stderr)
-	require.Contains(t, stdout, "warning: shop.yaml: document 4 (line 85): v1 ConfigMap settings: this kind is not run here and was passed over\n")
+	require.Equal(t, "warning: shop.yaml: document 4 (line 85): v1 ConfigMap settings: this kind is not run here and was passed over\n"+
+		"warning: no document declares a Node: 2 are made up\n", stderr)
 	require.Contains(t, stdout, "\nok      Service shop/web at [fd00:10:96::2]:9090/TCP\n")
 	require.Contains(t, stdout, "\nok      Service shop/names at 10.96.0.3:53/UDP\n")
 	machine.Run(t, 0, "-f", "shop/shop.yaml", "-nodes", "1")
@@ -100,6 +100,24 @@ spec:
 ---
 ` + service("crowd", "ports: [{port: 80, targetPort: web}]"),
 			want: []string{"264 connections between 132 pairs of pods", "ok      Service crowd at [fd00:10:96::2]:80/TCP"}},
+		"a cluster with addresses of its own": {text: `
+apiVersion: v1
+kind: Node
+metadata: {name: m1}
+spec: {podCIDR: 10.42.0.0/24}
+status: {addresses: [{type: InternalIP, address: 192.168.1.10}]}
+---
+apiVersion: v1
+kind: Node
+metadata: {name: m2}
+spec: {podCIDRs: ['fd42:1::/64', 10.42.1.0/24]}
+status: {addresses: [{type: InternalIP, address: 'fd00:192::11'}, {type: InternalIP, address: 192.168.2.11}]}
+---
+` + fmt.Sprintf(podText, "a", "", ", ports: [{containerPort: 80}]") + fmt.Sprintf(podText, "b", "", "") + service("a", "clusterIPs: [10.43.7.7, 'fd43::7'], ports: [{port: 80}]"),
+			want: []string{"ok      pods reach the world outside", "ok      Service a at 10.43.7.7:80/TCP", "ok      Service a at [fd43::7]:80/TCP", "fd42:1::2"}},
+		"a sidecar among the init containers": {text: strings.Replace(fmt.Sprintf(podText, "a", "", ", ports: [{containerPort: 80}]"), "spec: {",
+			"spec: {initContainers: [{name: once, ports: [{containerPort: 80}]}, {name: proxy, restartPolicy: Always, ports: [{name: admin, containerPort: 15000}]}], ", 1) + service("a", "ports: [{port: 80, targetPort: admin}]"),
+			want: []string{"proxy 15000/TCP, c 80/TCP", "ok      Service a at 10.96.0.2:80/TCP"}},
 		"local traffic only": {text: fmt.Sprintf(podText, "a", "", ", ports: [{containerPort: 80}]") + fmt.Sprintf(strings.ReplaceAll(podText, "name: %s, labels: {app: %[1]s}", "name: %s, labels: {app: a}"), "a2", "", ", ports: [{containerPort: 80}]") +
 			service("a", "internalTrafficPolicy: Local, ports: [{port: 80}]"),
 			want: []string{"from node-a  20 requests: a 20", "from node-b  20 requests: a2 20"}},

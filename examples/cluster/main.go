@@ -89,7 +89,7 @@ func read(o options, out *report.Printer, stderr io.Writer) (layout.Cluster, int
 		return layout.Cluster{}, run.Usage
 	}
 	for _, warning := range plan.Warnings {
-		out.Line("warning: %s", warning)
+		fmt.Fprintln(stderr, "warning:", warning)
 	}
 	out.Line("%s: %s, %s, %s", where, count(len(plan.Nodes), "node"), count(len(plan.Pods), "pod"), count(len(plan.Services), "Service"))
 	return plan, run.Proved

@@ -9,16 +9,22 @@ import (
 
 	"github.com/podplumb/podplumb/examples/internal/conditions"
 	"github.com/podplumb/podplumb/examples/internal/container"
+	"github.com/podplumb/podplumb/examples/internal/report"
 )
 
 // prove sends packets and prints what became of them. The error names what does not hold.
 func (c *cluster) prove(ctx context.Context) error {
 	c.out.Line("")
-	var faults []error
-	results, err := conditions.Check(ctx, c.podHosts(), c.nodeHosts())
+	var results []conditions.Result
+	err := c.out.Steps(ctx, report.Step{Title: "everybody asks everybody", Do: func(ctx context.Context) (outcome string, err error) {
+		results, outcome, err = conditions.Check(ctx, c.podHosts(), c.nodeHosts())
+		return outcome, err
+	}})
 	if err != nil {
 		return err
 	}
+	c.out.Line("")
+	var faults []error
 	const lines = 4
 	if !c.out.Conditions(results, lines) {
 		faults = append(faults, errors.New("not every condition of the network model holds"))

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"github.com/podplumb/podplumb/examples/internal/manifest"
 	"github.com/podplumb/podplumb/nat"
 	"github.com/podplumb/podplumb/service"
 )
@@ -123,7 +124,7 @@ func targetPort(p *pod, port corev1.ServicePort) int32 {
 	if port.TargetPort.Type == intstr.Int {
 		return port.TargetPort.IntVal
 	}
-	for _, container := range p.Object.Spec.Containers {
+	for _, container := range manifest.Containers(&p.Object.Spec) {
 		for _, candidate := range container.Ports {
 			if candidate.Name == port.TargetPort.StrVal && candidate.Protocol == port.Protocol {
 				return candidate.ContainerPort

@@ -58,29 +58,22 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) (code int
 }
 
 func (n *network) show(ctx context.Context) error {
-	steps := []struct {
-		title string
-		do    func(context.Context) (string, error)
-	}{
-		{"namespaces for two nodes and four pods", n.makeNamespaces},
-		{"wire between the nodes", n.layUnderlay},
-		{"bridges and pods", n.attachPods},
-		{"VXLAN", n.joinNodes},
-		{"a server in every pod", n.startServers},
-	}
-	for _, step := range steps {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := n.out.Step(step.title, func() (string, error) { return step.do(ctx) }); err != nil {
-			return fmt.Errorf("%s: %w", step.title, err)
-		}
-	}
-	n.out.Line("")
-	results, err := conditions.Check(ctx, n.podHosts(), n.nodeHosts())
+	var results []conditions.Result
+	err := n.out.Steps(ctx,
+		report.Step{Title: "namespaces for two nodes and four pods", Do: n.makeNamespaces},
+		report.Step{Title: "wire between the nodes", Do: n.layUnderlay},
+		report.Step{Title: "bridges and pods", Do: n.attachPods},
+		report.Step{Title: "VXLAN", Do: n.joinNodes},
+		report.Step{Title: "a server in every pod", Do: n.startServers},
+		report.Step{Title: "everybody asks everybody", Do: func(ctx context.Context) (outcome string, err error) {
+			results, outcome, err = conditions.Check(ctx, n.podHosts(), n.nodeHosts())
+			return outcome, err
+		}},
+	)
 	if err != nil {
 		return err
 	}
+	n.out.Line("")
 	const everyLine = 1000
 	if !n.out.Conditions(results, everyLine) {
 		return errCondition

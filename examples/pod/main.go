@@ -72,27 +72,15 @@ type pod struct {
 
 // show builds the pod and demonstrates one property after the other. An error is a property that does not hold.
 func (p *pod) show(ctx context.Context) error {
-	steps := []struct {
-		title string
-		do    func(context.Context) (string, error)
-	}{
-		{"a namespace for the pod, a bridge to the node", p.build},
-		{"two processes join the namespace", p.join},
-		{"they have one address", p.oneAddress},
-		{"they have one port space", p.onePortSpace},
-		{"they reach each other over localhost", p.localhost},
-		{"the namespace outlives both processes", p.survive},
-		{"a new process finds the old address", p.restart},
-	}
-	for _, step := range steps {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := p.out.Step(step.title, func() (string, error) { return step.do(ctx) }); err != nil {
-			return fmt.Errorf("%s: %w", step.title, err)
-		}
-	}
-	return nil
+	return p.out.Steps(ctx,
+		report.Step{Title: "a namespace for the pod, a bridge to the node", Do: p.build},
+		report.Step{Title: "two processes join the namespace", Do: p.join},
+		report.Step{Title: "they have one address", Do: p.oneAddress},
+		report.Step{Title: "they have one port space", Do: p.onePortSpace},
+		report.Step{Title: "they reach each other over localhost", Do: p.localhost},
+		report.Step{Title: "the namespace outlives both processes", Do: p.survive},
+		report.Step{Title: "a new process finds the old address", Do: p.restart},
+	)
 }
 
 // build makes the namespace and connects it to a node, which is a namespace too, so that nothing happens to this machine's

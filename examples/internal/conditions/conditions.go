@@ -20,11 +20,12 @@ type Result struct {
 // Holds tells whether the condition holds.
 func (r Result) Holds() bool { return len(r.Faults) == 0 }
 
-// Check tries the conditions one after the other and returns a result for each. Its error is that of a cancelled context.
-func Check(ctx context.Context, pods, nodes []Host) ([]Result, error) {
+// Check sends the probes and returns a result for each condition, and a word on what it did. Its error is that of a cancelled
+// context.
+func Check(ctx context.Context, pods, nodes []Host) (results []Result, outcome string, err error) {
 	podToPod, pairs, tried := podProbes(pods)
 	if err := run(ctx, podToPod); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var nodeToPod []*probe
 	for i := range nodes {
@@ -34,7 +35,7 @@ func Check(ctx context.Context, pods, nodes []Host) ([]Result, error) {
 		}
 	}
 	if err := run(ctx, nodeToPod); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	all := append(slices.Clone(podToPod), nodeToPod...)
 
@@ -47,7 +48,7 @@ func Check(ctx context.Context, pods, nodes []Host) ([]Result, error) {
 	three := paths(nodeToPod)
 	three.Number, three.Title = 3, "every node reaches every pod without NAT"
 	three.Summary = fmt.Sprintf("%d connections from %d nodes to %d pods", len(nodeToPod), len(nodes), len(pods))
-	return []Result{unique(pods, all), two, three, ownIdea(pods, all)}, nil
+	return []Result{unique(pods, all), two, three, ownIdea(pods, all)}, fmt.Sprintf("%d connections", len(all)), nil
 }
 
 // unique checks that no two pods have an address in common, and that behind every address its own pod answered.

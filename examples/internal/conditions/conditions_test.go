@@ -56,7 +56,7 @@ func dialFrom(addr netip.Addr) container.Dialer {
 
 func (w *world) check(t *testing.T) []conditions.Result {
 	t.Helper()
-	results, err := conditions.Check(context.Background(), w.pods, w.nodes)
+	results, _, err := conditions.Check(context.Background(), w.pods, w.nodes)
 	require.NoError(t, err)
 	require.Len(t, results, 4)
 	for i, r := range results {
@@ -136,7 +136,7 @@ func TestCancelled(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_, err := conditions.Check(ctx, w.pods, w.nodes)
+	_, _, err := conditions.Check(ctx, w.pods, w.nodes)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
@@ -148,7 +148,7 @@ func TestSample(t *testing.T) {
 	for range 100 { // the same two pods in turn; only the counting is looked at
 		pods = append(pods, w.pods...)
 	}
-	results, err := conditions.Check(context.Background(), pods, w.nodes)
+	results, _, err := conditions.Check(context.Background(), pods, w.nodes)
 	require.NoError(t, err)
 	require.Contains(t, results[1].Summary, "400 connections between 400 pairs of pods, a sample of all 39800")
 }

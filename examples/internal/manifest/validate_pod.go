@@ -87,12 +87,28 @@ func (c *checker) podSpec(path string, spec *corev1.PodSpec) {
 				c.add(field+".name", "%q is used twice", container.Name)
 			}
 			names[container.Name] = true
-			if group.field == "initContainers" && (container.RestartPolicy == nil || *container.RestartPolicy != corev1.ContainerRestartPolicyAlways) {
+			if group.field == "initContainers" && !isSidecar(container) {
 				continue // ends before the others start, so its ports are free again
 			}
 			c.containerPorts(field, container, portNames, ports)
 		}
 	}
+}
+
+// isSidecar tells whether an init container keeps running beside the others (KEP-753).
+func isSidecar(container *corev1.Container) bool {
+	return container.RestartPolicy != nil && *container.RestartPolicy == corev1.ContainerRestartPolicyAlways
+}
+
+// Containers returns the containers of a pod that run side by side: sidecars first, as they are started.
+func Containers(spec *corev1.PodSpec) []corev1.Container {
+	var list []corev1.Container
+	for i := range spec.InitContainers {
+		if isSidecar(&spec.InitContainers[i]) {
+			list = append(list, spec.InitContainers[i])
+		}
+	}
+	return append(list, spec.Containers...)
 }
 
 // containerPorts checks the ports of one container. Containers of a pod share one port space.
@@ -138,7 +154,7 @@ func (c *checker) podAnnotations(path string, annotations map[string]string, spe
 			if strings.TrimSpace(annotations[key]) == "" {
 				c.add(field, "empty command")
 			}
-			known := slices.ContainsFunc(spec.Containers, func(c corev1.Container) bool { return c.Name == container })
+			known := slices.ContainsFunc(Containers(spec), func(c corev1.Container) bool { return c.Name == container })
 			if ofContainer && !known {
 				c.add(field, "the pod has no container %q", container)
 			}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -36,26 +37,42 @@ func New(w io.Writer) *Printer {
 
 const column = 46 // where the outcome of a step stands
 
-// Step prints what is about to be done, does it, and completes the line with the text that it returns and the time it took.
-func (p *Printer) Step(title string, do func() (string, error)) error {
+// Step is a piece of work. Do returns what came of it, in a few words.
+type Step struct {
+	Title string
+	Do    func(context.Context) (outcome string, err error)
+}
+
+// Steps does one step after the other until one fails or the context is cancelled.
+func (p *Printer) Steps(ctx context.Context, steps ...Step) error {
+	for _, step := range steps {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := p.step(ctx, step); err != nil {
+			return fmt.Errorf("%s: %w", step.Title, err)
+		}
+	}
+	return nil
+}
+
+// step prints what is about to be done, does it, and completes the line with the outcome and the time it took.
+func (p *Printer) step(ctx context.Context, step Step) error {
 	p.mu.Lock()
-	fmt.Fprintf(p.w, "%s %s ", title, strings.Repeat(".", max(3, column-utf8.RuneCountInString(title))))
+	fmt.Fprintf(p.w, "%s %s ", step.Title, strings.Repeat(".", max(3, column-utf8.RuneCountInString(step.Title))))
 	p.open = true
 	p.mu.Unlock()
 	begin := time.Now()
-	outcome, err := do()
+	outcome, err := step.Do(ctx)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.open {
-		fmt.Fprintf(p.w, "  %s: ", title)
+	if !p.open { // details came in between
+		fmt.Fprintf(p.w, "  %s: ", step.Title)
 	}
 	p.open = false
 	if err != nil {
 		fmt.Fprintln(p.w, p.paint(red, "FAILED"))
 		return err
-	}
-	if outcome == "" {
-		outcome = "done"
 	}
 	fmt.Fprintf(p.w, "%s (%s)\n", outcome, elapsed(time.Since(begin)))
 	return nil
