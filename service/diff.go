@@ -12,22 +12,33 @@ type Plan struct {
 	Set  []Frontend // to add, or to put in the place of the one with the same Key
 	Drop []Key      // to remove
 
-	lines []plan.Line
+	ops []plan.Op // of Set, as Diff found them; nil: all of Set is new
 }
 
 // Empty reports whether the Plan changes nothing.
 func (p Plan) Empty() bool { return !p.Full && len(p.Set) == 0 && len(p.Drop) == 0 }
 
-// String prints one change a line: + added, ~ changed, - removed. A Plan that Diff did not make shows all of Set as added.
+// String prints one change a line, sorted by Key: + added, ~ changed, - removed. A Plan that Diff did not make shows all of Set as added.
 func (p Plan) String() string {
-	lines := p.lines
-	if lines == nil {
-		for _, f := range p.Set {
-			lines = append(lines, plan.Line{Op: plan.Add, Object: f.String()})
+	type change struct {
+		key  Key
+		line plan.Line
+	}
+	changes := make([]change, 0, len(p.Set)+len(p.Drop))
+	for i, f := range p.Set {
+		op := plan.Add
+		if p.ops != nil {
+			op = p.ops[i]
 		}
-		for _, k := range p.Drop {
-			lines = append(lines, plan.Line{Op: plan.Remove, Object: k.String()})
-		}
+		changes = append(changes, change{f.Key, plan.Line{Op: op, Object: f.String()}})
+	}
+	for _, k := range p.Drop {
+		changes = append(changes, change{k, plan.Line{Op: plan.Remove, Object: k.String()}})
+	}
+	slices.SortStableFunc(changes, func(a, b change) int { return a.key.compare(b.key) })
+	lines := make([]plan.Line, len(changes))
+	for i, c := range changes {
+		lines[i] = c.line
 	}
 	return plan.Format(lines)
 }
@@ -36,30 +47,25 @@ func (p Plan) String() string {
 func Diff(have, want []Frontend) Plan {
 	key := func(f *Frontend) Key { return f.Key }
 	equal := func(a, b *Frontend) bool { return a.Equal(*b) }
-	p := Plan{lines: []plan.Line{}}
+	var p Plan
 	for _, c := range plan.Diff(have, want, key, Key.compare, equal) {
-		line := plan.Line{Op: c.Op(), Object: c.Key.String()}
 		if c.Want == nil {
 			p.Drop = append(p.Drop, c.Key)
-		} else {
-			p.Set = append(p.Set, *c.Want)
-			line.Object = c.Want.String()
+			continue
 		}
-		p.lines = append(p.lines, line)
+		p.Set = append(p.Set, *c.Want)
+		p.ops = append(p.ops, c.Op())
 	}
 	return p
 }
 
-// merge adds to p the Frontends and keys of a later retry, without those that p already speaks of.
+// merge adds to p the Frontends and keys of an earlier change that the backend did not take.
 func (p *Plan) merge(set []Frontend, drop []Key) {
 	for _, f := range set {
 		p.Set = append(p.Set, f)
-		p.lines = append(p.lines, plan.Line{Op: plan.Modify, Object: f.String()})
+		p.ops = append(p.ops, plan.Modify)
 	}
-	for _, k := range drop {
-		p.Drop = append(p.Drop, k)
-		p.lines = append(p.lines, plan.Line{Op: plan.Remove, Object: k.String()})
-	}
+	p.Drop = append(p.Drop, drop...)
 }
 
 // covers reports whether p sets or drops the key.

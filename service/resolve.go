@@ -3,6 +3,7 @@ package service
 import (
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Resolve says what node promises for the State: one Frontend for every address and port that a Service has on it, one KindUnknownPort for every
@@ -35,7 +36,7 @@ func build(s State, node Node) (*world, error) {
 		return nil, &OpError{Op: "resolve", Object: "state", Err: err}
 	}
 	if err := validateSelf(node); err != nil {
-		return nil, &OpError{Op: "resolve", Object: "node " + node.Name, Err: err}
+		return nil, &OpError{Op: "resolve", Object: strings.TrimSpace("node " + node.Name), Err: err}
 	}
 	w := newWorld(newSettings(s, node))
 	w.add(s, services)
