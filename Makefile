@@ -11,7 +11,7 @@ FUZZTIME      := 5s
 BENCH         := .
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help demo test setup vet unit kernel vm vm-all user bench lint cover fuzz-smoke golden clean root
+.PHONY: help demo test setup vet unit kernel vm vm-all user bench bench-vm lint cover fuzz-smoke golden clean root
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +51,9 @@ user: ## the kernel tests without root
 
 bench: ## benchmarks of all packages; each gives its ratio to a peer or to the kernel's floor. BENCH=regexp selects
 	$(GO) test -run '^$$' -bench '$(BENCH)' -p 1 -timeout 60m $(MODULES) | grep -v -e '^PASS$$' -e 'no test files'
+
+bench-vm: ## the benchmarks of IPVS, in the guest
+	@.ci/test bench-in-guest
 
 lint: ## golangci-lint, in all modules
 	$(GO) run $(GOLANGCI_LINT) run ./...
