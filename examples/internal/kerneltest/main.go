@@ -72,7 +72,7 @@ func inUserNamespace() (int, error) {
 	return 0, err
 }
 
-// furnish gives the namespace a /run of its own, where named namespaces and locks are kept.
+// furnish gives the namespace a /run of its own, where named namespaces and locks are kept, and a loopback device that works.
 func furnish() error {
 	if err := unix.Mount("", "/", "none", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -80,7 +80,15 @@ func furnish() error {
 	if err := unix.Mount("tmpfs", filepath.Dir(netns.RunDir), "tmpfs", 0, "mode=755"); err != nil {
 		return fmt.Errorf("mount a tmpfs: %w", err)
 	}
-	return os.Mkdir(netns.RunDir, 0o755)
+	if err := os.Mkdir(netns.RunDir, 0o755); err != nil {
+		return err
+	}
+	ns, err := netns.Current()
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return ns.LoopbackUp()
 }
 
 // Require skips the test where network namespaces cannot be made. With PODPLUMB_KERNEL_TESTS=must it fails it. What
