@@ -6,20 +6,29 @@ import (
 )
 
 // Canonical returns s as Read returns it: sorted, with the defaults spelled out or left out in one way. Two states that mean the same
-// have equal canonical forms.
+// have equal canonical forms. It shares no memory with s.
 func (s State) Canonical() State {
 	if len(s.Services) == 0 {
 		return State{}
 	}
-	out := make([]Service, len(s.Services))
+	total := 0
 	for i := range s.Services {
-		out[i] = s.Services[i].canonical()
+		total += len(s.Services[i].Destinations)
 	}
-	slices.SortFunc(out, func(a, b Service) int { return a.Key.Compare(b.Key) })
+	out := make([]Service, len(s.Services))
+	destinations := make([]Destination, 0, total)
+	for i := range s.Services {
+		out[i], destinations = s.Services[i].canonical(destinations)
+	}
+	byKey := func(a, b Service) int { return a.Key.Compare(b.Key) }
+	if !slices.IsSortedFunc(out, byKey) {
+		slices.SortFunc(out, byKey)
+	}
 	return State{Services: out}
 }
 
-func (s Service) canonical() Service {
+// canonical shares no memory with s; it appends the destinations to a slice, which it returns.
+func (s Service) canonical(room []Destination) (Service, []Destination) {
 	if s.Scheduler == "" {
 		s.Scheduler = WeightedLeastConnection
 	}
@@ -29,15 +38,18 @@ func (s Service) canonical() Service {
 	if s.Persistence.Prefix == s.family().bits() {
 		s.Persistence.Prefix = 0
 	}
+	start := len(room)
+	room = append(room, s.Destinations...)
+	s.Destinations = nil
+	if start == len(room) {
+		return s, room
+	}
+	s.Destinations = room[start:len(room):len(room)]
 	byAddress := func(a, b Destination) int { return a.Address.Compare(b.Address) }
-	switch {
-	case len(s.Destinations) == 0:
-		s.Destinations = nil
-	case !slices.IsSortedFunc(s.Destinations, byAddress):
-		s.Destinations = slices.Clone(s.Destinations)
+	if !slices.IsSortedFunc(s.Destinations, byAddress) {
 		slices.SortFunc(s.Destinations, byAddress)
 	}
-	return s
+	return s, room
 }
 
 // sameSettings compares two canonical services without their destinations.

@@ -23,10 +23,7 @@ type Client struct {
 	mu   sync.Mutex
 	conn *conn
 
-	// known is what the client last read or wrote, canonical; services that it is unsure of are not in it. complete says that it
-	// has all that are owned.
-	known    map[Key]Service
-	complete bool
+	known memory
 }
 
 func newClient(c Config) (*Client, error) {
@@ -34,7 +31,7 @@ func newClient(c Config) (*Client, error) {
 	if err != nil {
 		return nil, opError("new", "", err)
 	}
-	return &Client{owns: c.Owns, conn: conn, known: map[Key]Service{}}, nil
+	return &Client{owns: c.Owns, conn: conn}, nil
 }
 
 func (c *Client) close() error { return opError("close", "", c.conn.close()) }
@@ -43,7 +40,7 @@ func (c *Client) read(ctx context.Context) (State, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s, err := c.settled(ctx)
-	return s, opError("read", "", err)
+	return s.Canonical(), opError("read", "", err) // a copy: the client keeps its own
 }
 
 // once lists what is owned, one time.
@@ -64,8 +61,9 @@ func (c *Client) settled(ctx context.Context) (State, error) {
 	return c.confirm(ctx, have)
 }
 
+// confirm returns have, or a later listing, once it is sure.
 func (c *Client) confirm(ctx context.Context, have State) (State, error) {
-	if c.complete && c.knows(have) {
+	if c.known.agrees(have) {
 		return have, nil
 	}
 	for range listTries {
@@ -73,35 +71,13 @@ func (c *Client) confirm(ctx context.Context, have State) (State, error) {
 		if err != nil {
 			return State{}, err
 		}
-		if slices.EqualFunc(have.Services, again.Services, func(a, b Service) bool { return sameService(&a, &b) }) {
-			c.learn(again)
+		if sameState(have, again) {
+			c.known.learn(again)
 			return again, nil
 		}
 		have = again
 	}
 	return State{}, ErrUnstable
-}
-
-// knows reports whether s is what the client knows.
-func (c *Client) knows(s State) bool {
-	if len(s.Services) != len(c.known) {
-		return false
-	}
-	for i := range s.Services {
-		k, ok := c.known[s.Services[i].Key]
-		if !ok || !sameService(&s.Services[i], &k) {
-			return false
-		}
-	}
-	return true
-}
-
-func (c *Client) learn(s State) {
-	c.known = make(map[Key]Service, len(s.Services))
-	for _, v := range s.Services {
-		c.known[v.Key] = v
-	}
-	c.complete = true
 }
 
 func (c *Client) plan(ctx context.Context, want State) (Plan, error) {
@@ -132,7 +108,7 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 		}
 		p := diffCanonical(have, want)
 		if p.Empty() {
-			c.learn(want)
+			c.known.learn(have)
 			return did, nil
 		}
 		if have, err = c.confirm(ctx, have); err != nil {
@@ -145,6 +121,7 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 			return did, opError("sync", "", err)
 		}
 		if len(again) == 0 {
+			c.known.learn(want)
 			return did, nil
 		}
 	}
@@ -162,9 +139,12 @@ func (c *Client) apply(ctx context.Context, p Plan) error {
 	if err := c.checkFresh(ctx, p); err != nil {
 		return opError("apply", "", err)
 	}
-	_, again, err := c.write(ctx, p.changes)
+	did, again, err := c.write(ctx, p.changes)
 	for _, f := range again {
 		err = errors.Join(err, f)
+	}
+	if err == nil {
+		c.remember(did)
 	}
 	return opError("apply", "", err)
 }
@@ -204,7 +184,7 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 	defer c.mu.Unlock()
 	todo := make([]wanted, 0, len(change.Set)+len(change.Drop))
 	for i := range change.Set {
-		s := change.Set[i].canonical()
+		s, _ := change.Set[i].canonical(nil)
 		todo = append(todo, wanted{s.Key, &s})
 	}
 	for _, k := range change.Drop {
@@ -222,6 +202,7 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 			return did, opError("update", "", err)
 		}
 		if len(again) == 0 {
+			c.remember(done)
 			return did, nil
 		}
 		contradicted := map[Key]bool{}
@@ -243,10 +224,8 @@ type wanted struct {
 func (c *Client) prepare(ctx context.Context, todo []wanted) ([]change, error) {
 	changes := make([]change, 0, len(todo))
 	for _, w := range todo {
-		var have *Service
-		if known, ok := c.known[w.key]; ok {
-			have = &known
-		} else if !c.complete {
+		have, sure := c.known.lookup(w.key)
+		if !sure {
 			var err error
 			if have, err = c.conn.get(ctx, w.key); err != nil {
 				return nil, err
@@ -255,7 +234,7 @@ func (c *Client) prepare(ctx context.Context, todo []wanted) ([]change, error) {
 		switch {
 		case have == nil && w.service == nil:
 		case have != nil && w.service != nil && sameService(have, w.service):
-			c.known[w.key] = *w.service
+			c.known.note(w.key, have)
 		default:
 			changes = append(changes, diffService(w.key, have, w.service))
 		}
@@ -272,17 +251,26 @@ type refusal struct {
 
 func (r refusal) Unwrap() error { return r.OpError }
 
-// write does the changes and remembers the outcome. It returns what was done, those operations that others' changes made fail, and the
-// other failures as an error.
+// remember notes what was done.
+func (c *Client) remember(did Plan) {
+	for i := range did.changes {
+		c.known.note(did.changes[i].key, did.changes[i].want)
+	}
+}
+
+// write does the changes. It returns what was done, those operations that others' changes made fail, and the other failures as an error.
+// It remembers the outcome when something failed; when everything went well that is the caller's, who may know a shorter way.
 func (c *Client) write(ctx context.Context, changes []change) (did Plan, again []refusal, err error) {
 	if len(changes) == 0 {
 		return Plan{}, nil, nil
 	}
 	failures, err := c.conn.write(ctx, changes)
 	if err != nil {
-		clear(c.known) // nobody knows how far it came
-		c.complete = false
+		c.known.forgetAll() // nobody knows how far it came
 		return Plan{}, nil, err
+	}
+	if len(failures) == 0 {
+		return Plan{changes}, nil, nil
 	}
 	var faults []error
 	failed := make(map[int]bool, len(failures))
@@ -298,21 +286,14 @@ func (c *Client) write(ctx context.Context, changes []change) (did Plan, again [
 			faults = append(faults, r.OpError)
 		}
 		failed[f.change] = f.destination < 0 || failed[f.change]
-		delete(c.known, ch.key)
-		c.complete = false
+		c.known.forget(ch.key)
 	}
 	for i := range changes {
-		ch := &changes[i]
-		if _, bad := failed[i]; bad {
-			continue
-		}
-		did.changes = append(did.changes, *ch)
-		if ch.want == nil {
-			delete(c.known, ch.key)
-		} else {
-			c.known[ch.key] = *ch.want
+		if _, bad := failed[i]; !bad {
+			did.changes = append(did.changes, changes[i])
 		}
 	}
+	c.remember(did)
 	return did, again, errors.Join(faults...)
 }
 

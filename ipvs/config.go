@@ -2,7 +2,6 @@ package ipvs
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 
 	"github.com/podplumb/podplumb/netns"
@@ -21,73 +20,86 @@ type Config struct {
 func (c Config) Validate() error {
 	var f faults
 	if len(c.Owns.Prefixes) == 0 && len(c.Owns.Marks) == 0 {
-		f.add("owns", "no prefix and no mark: nothing could be owned")
+		f.errs = append(f.errs, errors.New("owns: no prefix and no mark: nothing could be owned"))
 	}
 	for i, p := range c.Owns.Prefixes {
-		at := fmt.Sprintf("owns.prefixes[%d]", i)
+		f.at("owns.prefixes", i)
 		switch {
 		case !p.IsValid():
-			f.add(at, "no prefix")
+			f.add("", "no prefix")
 		case p.Addr().Is4In6():
-			f.add(at, "%s is IPv4 written as IPv6", p)
+			f.add("", "%s is IPv4 written as IPv6", p)
 		case p != p.Masked():
-			f.add(at, "%s has bits after its length; %s has not", p, p.Masked())
+			f.add("", "%s has bits after its length; %s has not", p, p.Masked())
 		}
 	}
 	for i, m := range c.Owns.Marks {
+		f.at("owns.marks", i)
 		if m.First == 0 || m.First > m.Last {
-			f.add(fmt.Sprintf("owns.marks[%d]", i), "%d to %d is not a range of marks from 1 up", m.First, m.Last)
+			f.add("", "%d to %d is not a range of marks from 1 up", m.First, m.Last)
 		}
 	}
-	return errors.Join(f...)
+	return f.join()
 }
 
 // check is Validate for a state that a client shall keep: all of it must be owned.
 func (o Owns) check(s State) error {
-	f := faults{s.Validate()}
-	for i := range s.Services {
-		f.owned(fmt.Sprintf("services[%d]", i), o, s.Services[i].Key)
-	}
-	return errors.Join(f...)
+	var f faults
+	f.services("services", s.Services)
+	f.owned("services", o, s.Services)
+	return f.join()
 }
 
-func (f *faults) owned(at string, o Owns, k Key) {
+func (f *faults) owned(list string, o Owns, services []Service) {
+	for i := range services {
+		f.at(list, i)
+		f.ownedKey(o, services[i].Key)
+	}
+}
+
+func (f *faults) ownedKey(o Owns, k Key) {
 	if (k.Mark != 0 || k.Address != netip.AddrPort{}) && !o.Contains(k) {
-		*f = append(*f, fmt.Errorf("%s: %s: %w", at, k, ErrNotOwned))
+		f.add("", "%s: %w", k, ErrNotOwned)
 	}
 }
 
 // Validate names every fault of c, each with its path: bad services, unidentifiable ones to drop, and services named twice.
-func (c Change) Validate() error {
-	var f faults
-	seen := make(map[Key]string, len(c.Set)+len(c.Drop))
-	once := func(at string, k Key) {
-		if other, twice := seen[k]; twice {
-			f.add(at, "%s is %s already", k, other)
-		}
-		seen[k] = at
-	}
-	for i := range c.Set {
-		at := fmt.Sprintf("set[%d]", i)
-		f.service(at, &c.Set[i])
-		once(at, c.Set[i].Key)
-	}
+func (c Change) Validate() error { return c.validate().join() }
+
+func (c Change) validate() *faults {
+	f := &faults{}
+	f.services("set", c.Set)
 	for i, k := range c.Drop {
-		at := fmt.Sprintf("drop[%d]", i)
-		f.key(at, k)
-		once(at, k)
+		f.at("drop", i)
+		f.key(k)
 	}
-	return errors.Join(f...)
+	twice(c.Drop, func(k *Key) Key { return *k }, func(i, j int) {
+		f.at("drop", j)
+		f.add("", "%s is drop[%d] already", c.Drop[i], i)
+	})
+	if len(c.Drop) == 0 || len(c.Set) == 0 {
+		return f
+	}
+	set := make(map[Key]int, len(c.Set))
+	for i := range c.Set {
+		set[c.Set[i].Key] = i
+	}
+	for j, k := range c.Drop {
+		if i, ok := set[k]; ok {
+			f.at("drop", j)
+			f.add("", "%s is set[%d] already", k, i)
+		}
+	}
+	return f
 }
 
 // checkChange is Validate for a change that a client shall make.
 func (o Owns) checkChange(c Change) error {
-	f := faults{c.Validate()}
-	for i := range c.Set {
-		f.owned(fmt.Sprintf("set[%d]", i), o, c.Set[i].Key)
-	}
+	f := c.validate()
+	f.owned("set", o, c.Set)
 	for i, k := range c.Drop {
-		f.owned(fmt.Sprintf("drop[%d]", i), o, k)
+		f.at("drop", i)
+		f.ownedKey(o, k)
 	}
-	return errors.Join(f...)
+	return f.join()
 }

@@ -25,13 +25,45 @@ func Diff(have, want State) Plan {
 	return diffCanonical(have.Canonical(), want.Canonical())
 }
 
+// diffCanonical walks through both lists at once: they are sorted.
 func diffCanonical(have, want State) Plan {
-	key := func(s *Service) Key { return s.Key }
 	var p Plan
-	for _, c := range plan.Diff(have.Services, want.Services, key, Key.Compare, sameService) {
-		p.changes = append(p.changes, diffService(c.Key, c.Have, c.Want))
-	}
+	walk(have.Services, want.Services, func(a, b *Service) int { return a.Key.Compare(b.Key) }, func(h, w *Service) {
+		switch {
+		case h == nil:
+			p.changes = append(p.changes, diffService(w.Key, nil, w))
+		case w == nil || !sameService(h, w):
+			p.changes = append(p.changes, diffService(h.Key, h, w))
+		}
+	})
 	return p
+}
+
+// walk pairs the elements of two sorted lists; what only one has is paired with nil. A plan for ten thousand services is made
+// without a map of them.
+func walk[T any](have, want []T, compare func(a, b *T) int, pair func(have, want *T)) {
+	for len(have) > 0 || len(want) > 0 {
+		order := 0
+		switch {
+		case len(have) == 0:
+			order = 1
+		case len(want) == 0:
+			order = -1
+		default:
+			order = compare(&have[0], &want[0])
+		}
+		switch {
+		case order < 0:
+			pair(&have[0], nil)
+			have = have[1:]
+		case order > 0:
+			pair(nil, &want[0])
+			want = want[1:]
+		default:
+			pair(&have[0], &want[0])
+			have, want = have[1:], want[1:]
+		}
+	}
 }
 
 // diffService compares the destinations of what is the same service, before and after. A removed service takes its own with it.
@@ -43,9 +75,17 @@ func diffService(k Key, have, want *Service) change {
 	var old []Destination
 	if have != nil {
 		old = have.Destinations
+	} else if n := len(want.Destinations); n > 0 {
+		c.destinations = make([]plan.Change[netip.AddrPort, Destination], 0, n)
 	}
-	c.destinations = plan.Diff(old, want.Destinations, func(d *Destination) netip.AddrPort { return d.Address }, netip.AddrPort.Compare,
-		func(a, b *Destination) bool { return *a == *b })
+	walk(old, want.Destinations, func(a, b *Destination) int { return a.Address.Compare(b.Address) }, func(h, w *Destination) {
+		switch {
+		case h == nil:
+			c.destinations = append(c.destinations, plan.Change[netip.AddrPort, Destination]{Key: w.Address, Want: w})
+		case w == nil || *h != *w:
+			c.destinations = append(c.destinations, plan.Change[netip.AddrPort, Destination]{Key: h.Address, Have: h, Want: w})
+		}
+	})
 	return c
 }
 

@@ -3,7 +3,7 @@ package ipvs
 // EncodeService and its kin give the external tests the attributes' bytes as the kernel gets and sends them.
 func EncodeService(s Service) []byte {
 	var e encoder
-	s = s.canonical()
+	s, _ = s.canonical(nil)
 	e.service(&s)
 	return e.b
 }
@@ -33,3 +33,11 @@ func DecodeDestination(b []byte, service Family) (Destination, DestinationStats,
 	}
 	return d, stats, err
 }
+
+// Memory is what a client remembers.
+type Memory struct{ m memory }
+
+func (m *Memory) Learn(s State)                 { m.m.learn(s) }
+func (m *Memory) Note(k Key, s *Service)        { m.m.note(k, s) }
+func (m *Memory) Forget(k Key)                  { m.m.forget(k) }
+func (m *Memory) Lookup(k Key) (*Service, bool) { return m.m.lookup(k) }

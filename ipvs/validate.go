@@ -18,161 +18,204 @@ const (
 // without any use, such as a service for ICMP, port 0 without persistence or a tunnel's port for a masqueraded destination.
 func (s State) Validate() error {
 	var f faults
-	seen := make(map[Key]int, len(s.Services))
-	for i := range s.Services {
-		at := fmt.Sprintf("services[%d]", i)
-		f.service(at, &s.Services[i])
-		if j, twice := seen[s.Services[i].Key]; twice {
-			f.add(at, "%s is services[%d] already", s.Services[i].Key, j)
-		}
-		seen[s.Services[i].Key] = i
-	}
-	return errors.Join(f...)
+	f.services("services", s.Services)
+	return f.join()
 }
 
-// faults collects what is wrong.
-type faults []error
+// faults collects what is wrong. It knows where it is, so that paths are only spelled out for faults.
+type faults struct {
+	errs        []error
+	list        string // of services or keys
+	index       int
+	destination int // in the service; -1: the service itself
+}
 
-func (f *faults) add(at, format string, args ...any) {
-	*f = append(*f, fmt.Errorf("%s: "+format, append([]any{at}, args...)...))
+func (f *faults) join() error { return errors.Join(f.errs...) }
+
+// at starts on an element of a list.
+func (f *faults) at(list string, index int) {
+	f.list, f.index, f.destination = list, index, -1
+}
+
+// add notes a fault of a field, which starts with a dot; empty means the element itself.
+func (f *faults) add(field, format string, args ...any) {
+	path := fmt.Sprintf("%s[%d]", f.list, f.index)
+	if f.destination >= 0 {
+		path += fmt.Sprintf(".destinations[%d]", f.destination)
+	}
+	f.errs = append(f.errs, fmt.Errorf("%s%s: "+format, append([]any{path, field}, args...)...))
+}
+
+// services checks each, and that none comes twice.
+func (f *faults) services(list string, services []Service) {
+	for i := range services {
+		f.at(list, i)
+		f.service(&services[i])
+	}
+	twice(services, func(s *Service) Key { return s.Key }, func(i, j int) {
+		f.at(list, j)
+		f.add("", "%s is %s[%d] already", services[i].Key, list, i)
+	})
+}
+
+// twice calls found for every element that has the key of an earlier one. Short lists, which most are, take no map.
+func twice[T any, K comparable](list []T, key func(*T) K, found func(earlier, later int)) {
+	if len(list) <= 8 {
+		for j := range list {
+			for i := range j {
+				if key(&list[i]) == key(&list[j]) {
+					found(i, j)
+					break
+				}
+			}
+		}
+		return
+	}
+	seen := make(map[K]int, len(list))
+	for j := range list {
+		if i, ok := seen[key(&list[j])]; ok {
+			found(i, j)
+			continue
+		}
+		seen[key(&list[j])] = j
+	}
 }
 
 // key checks what identifies a service.
-func (f *faults) key(at string, k Key) {
+func (f *faults) key(k Key) {
 	if k.Mark != 0 {
 		if k.Protocol != 0 || k.Address != (netip.AddrPort{}) {
-			f.add(at, "a service is either a mark's or an address's")
+			f.add("", "a service is either a mark's or an address's")
 		}
 		if _, ok := familyNames[k.Family]; !ok {
-			f.add(at+".family", "%d is neither ipv4 nor ipv6", uint8(k.Family))
+			f.add(".family", "%d is neither ipv4 nor ipv6", uint8(k.Family))
 		}
 		return
 	}
 	if _, ok := protocolNames[k.Protocol]; !ok {
-		f.add(at+".protocol", "%d is not tcp, udp or sctp", uint8(k.Protocol))
+		f.add(".protocol", "%d is not tcp, udp or sctp", uint8(k.Protocol))
 	}
 	if k.Family != 0 {
-		f.add(at+".family", "only a mark's service says its family")
+		f.add(".family", "only a mark's service says its family")
 	}
-	f.address(at+".address", k.Address.Addr())
+	f.address(k.Address.Addr())
 }
 
 // address checks one that packets go to.
-func (f *faults) address(at string, a netip.Addr) bool {
+func (f *faults) address(a netip.Addr) bool {
 	switch {
 	case !a.IsValid():
-		f.add(at, "no address")
+		f.add(".address", "no address")
 	case a.Is4In6():
-		f.add(at, "%s is IPv4 written as IPv6", a)
+		f.add(".address", "%s is IPv4 written as IPv6", a)
 	case a.Zone() != "":
-		f.add(at, "%s has a zone", a)
+		f.add(".address", "%s has a zone", a)
 	case a.IsUnspecified(), a.IsMulticast(), a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		f.add(at, "%s is not the address of one machine", a)
+		f.add(".address", "%s is not the address of one machine", a)
 	default:
 		return true
 	}
 	return false
 }
 
-func (f *faults) service(at string, s *Service) {
-	f.key(at, s.Key)
+func (f *faults) service(s *Service) {
+	f.key(s.Key)
 	if !validName(string(s.Scheduler)) {
-		f.add(at+".scheduler", "%q is not up to %d letters, digits, - and _", string(s.Scheduler), maxName)
+		f.add(".scheduler", "%q is not up to %d letters, digits, - and _", string(s.Scheduler), maxName)
 	}
 	if !s.Scheduler.hashes() {
 		if s.HashPort {
-			f.add(at+".hashPort", "scheduler %s has no such flag", s.Scheduler)
+			f.add(".hashPort", "scheduler %s has no such flag", s.Scheduler)
 		}
 		if s.Fallback {
-			f.add(at+".fallback", "scheduler %s has no such flag", s.Scheduler)
+			f.add(".fallback", "scheduler %s has no such flag", s.Scheduler)
 		}
 	}
 	if s.OnePacket && s.Mark == 0 && s.Protocol != UDP {
-		f.add(at+".onePacket", "is for UDP, not %s", s.Protocol)
+		f.add(".onePacket", "is for UDP, not %s", s.Protocol)
 	}
 	if s.Mark == 0 && s.Address.Port() == 0 && s.Persistence.Timeout == 0 {
-		f.add(at+".address", "port 0, every port, needs persistence")
+		f.add(".address", "port 0, every port, needs persistence")
 	}
-	f.persistence(at+".persistence", s)
-	seen := make(map[netip.AddrPort]int, len(s.Destinations))
+	f.persistence(s)
 	for i := range s.Destinations {
-		d, at := &s.Destinations[i], fmt.Sprintf("%s.destinations[%d]", at, i)
-		f.destination(at, s, d)
-		if j, twice := seen[d.Address]; twice {
-			f.add(at, "%s is destinations[%d] already", d.Address, j)
-		}
-		seen[d.Address] = i
+		f.destination = i
+		f.destinationOf(s, &s.Destinations[i])
 	}
+	twice(s.Destinations, func(d *Destination) netip.AddrPort { return d.Address }, func(i, j int) {
+		f.destination = j
+		f.add("", "%s is destinations[%d] already", s.Destinations[i].Address, i)
+	})
 }
 
-func (f *faults) persistence(at string, s *Service) {
+func (f *faults) persistence(s *Service) {
 	p := s.Persistence
 	switch {
 	case p.Timeout < 0, p.Timeout%time.Second != 0, p.Timeout > maxTimeout:
-		f.add(at+".timeout", "%s is not whole seconds up to %s", p.Timeout, maxTimeout)
+		f.add(".persistence.timeout", "%s is not whole seconds up to %s", p.Timeout, maxTimeout)
 	case p.Timeout == 0 && p.Prefix != 0:
-		f.add(at+".prefix", "means nothing without a timeout")
+		f.add(".persistence.prefix", "means nothing without a timeout")
 	case p.Timeout == 0 && p.Engine != "":
-		f.add(at+".engine", "means nothing without a timeout")
+		f.add(".persistence.engine", "means nothing without a timeout")
 	}
 	if bits := s.family().bits(); p.Prefix < 0 || p.Prefix > bits {
-		f.add(at+".prefix", "%d is not between 1 and %d", p.Prefix, bits)
+		f.add(".persistence.prefix", "%d is not between 1 and %d", p.Prefix, bits)
 	}
 	if !validName(p.Engine) {
-		f.add(at+".engine", "%q is not up to %d letters, digits, - and _", p.Engine, maxName)
+		f.add(".persistence.engine", "%q is not up to %d letters, digits, - and _", p.Engine, maxName)
 	}
 	if p.Engine == "sip" && s.Mark == 0 && s.Protocol != UDP {
-		f.add(at+".engine", "sip is for UDP, not %s", s.Protocol)
+		f.add(".persistence.engine", "sip is for UDP, not %s", s.Protocol)
 	}
 }
 
-func (f *faults) destination(at string, s *Service, d *Destination) {
-	if f.address(at+".address", d.Address.Addr()) && (s.Mark != 0 || s.Address.IsValid()) &&
+func (f *faults) destinationOf(s *Service, d *Destination) {
+	if f.address(d.Address.Addr()) && (s.Mark != 0 || s.Address.IsValid()) &&
 		d.Address.Addr().Is4() != (s.family() == IPv4) && d.Method != Tunneling {
-		f.add(at+".address", "%s is of another family than the service, which only a tunnel can cross", d.Address.Addr())
+		f.add(".address", "%s is of another family than the service, which only a tunnel can cross", d.Address.Addr())
 	}
 	_, known := methodNames[d.Method]
 	anyPort := s.Mark != 0 || s.Address.Port() == 0
 	switch port := d.Address.Port(); {
 	case !known || d.Method == Bypass:
-		f.add(at+".method", "%s is not masquerade, local, tunnel or direct", d.Method)
+		f.add(".method", "%s is not masquerade, local, tunnel or direct", d.Method)
 	case anyPort && port != 0 && (d.Method != Masquerade || s.Mark == 0):
-		f.add(at+".address", "port %d: the service takes every port and keeps it", port)
+		f.add(".address", "port %d: the service takes every port and keeps it", port)
 	case !anyPort && d.Method != Masquerade && port != s.Address.Port():
-		f.add(at+".address", "port %d: method %s cannot change the service's port %d", port, d.Method, s.Address.Port())
+		f.add(".address", "port %d: method %s cannot change the service's port %d", port, d.Method, s.Address.Port())
 	case !anyPort && port == 0:
-		f.add(at+".address", "no port")
+		f.add(".address", "no port")
 	}
 	if s.OnePacket && d.Method == Masquerade {
-		f.add(at+".method", "answers of a one-packet service are not translated back, so they never reach the client")
+		f.add(".method", "answers of a one-packet service are not translated back, so they never reach the client")
 	}
 	if d.Weight > maxWeight {
-		f.add(at+".weight", "%d is over %d", d.Weight, maxWeight)
+		f.add(".weight", "%d is over %d", d.Weight, maxWeight)
 	}
 	if d.Lower > d.Upper {
-		f.add(at+".lower", "%d is over upper, %d", d.Lower, d.Upper)
+		f.add(".lower", "%d is over upper, %d", d.Lower, d.Upper)
 	}
-	f.tunnel(at+".tunnel", d)
+	f.tunnel(d)
 }
 
-func (f *faults) tunnel(at string, d *Destination) {
+func (f *faults) tunnel(d *Destination) {
 	t := d.Tunnel
 	if d.Method != Tunneling {
 		if t != (Tunnel{}) {
-			f.add(at, "means nothing to method %s", d.Method)
+			f.add(".tunnel", "means nothing to method %s", d.Method)
 		}
 		return
 	}
 	if _, ok := tunnelNames[t.Type]; !ok {
-		f.add(at+".type", "%d is not ipip, gue or gre", uint8(t.Type))
+		f.add(".tunnel.type", "%d is not ipip, gue or gre", uint8(t.Type))
 		return
 	}
 	if (t.Type == GUE) != (t.Port != 0) {
-		f.add(at+".port", "gue needs one, the others have none")
+		f.add(".tunnel.port", "gue needs one, the others have none")
 	}
 	_, known := checksumNames[t.Checksum]
 	if !known || t.Type == IPIP && t.Checksum != NoChecksum || t.Type == GRE && t.Checksum == RemoteChecksum {
-		f.add(at+".checksum", "%s is not for %s", t.Checksum, t.Type)
+		f.add(".tunnel.checksum", "%s is not for %s", t.Checksum, t.Type)
 	}
 }
 
