@@ -2,6 +2,7 @@ package vxlan_test
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -452,15 +453,18 @@ func TestMany(t *testing.T) {
 	happened := events(t, a.NS)
 	want.Devices[0].Peers = want.Devices[0].Peers[:4999]
 	require.Equal(t, 5, sync(t, ctx, c, want).Len())
-	removed := 0
+	removed := map[string]bool{} // an older kernel tells some twice
 	for _, e := range happened() {
-		if e.Removed {
-			removed++
-		}
 		require.False(t, e.Link != nil || e.Addr != nil)
 		require.True(t, e.Removed || e.Neigh.State != 0x80, "nothing is written: %+v", e)
+		switch {
+		case e.Removed && e.Route != nil:
+			removed[e.Route.Dst.String()] = true
+		case e.Removed:
+			removed[fmt.Sprint(e.Neigh.Family, e.Neigh.IP, e.Neigh.MAC)] = true
+		}
 	}
-	require.Equal(t, 5, removed, "one for each object of the peer")
+	require.Len(t, removed, 5, "one for each object of the peer")
 	sync(t, ctx, c, vxlan.State{})
 }
 

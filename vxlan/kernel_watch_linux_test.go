@@ -65,7 +65,7 @@ func settles(t testing.TB, ctx context.Context, ns *netns.NS, want vxlan.State) 
 		if err == nil && p.Empty() {
 			return time.Since(start)
 		}
-		require.Less(t, time.Since(start), 5*time.Second, "plan %s error %v", p, err)
+		require.Less(t, time.Since(start), 20*time.Second, "%d changes are left, error %v", p.Len(), err)
 		time.Sleep(time.Millisecond)
 	}
 }
