@@ -13,6 +13,12 @@ func (s State) canonical() State {
 		Networks: widest(s.Networks, func(n *Network) *netip.Prefix { return &n.Prefix }),
 		Exclude:  widest(s.Exclude, func(p *netip.Prefix) *netip.Prefix { return p }),
 		Virtual:  widest(s.Virtual, func(v *Virtual) *netip.Prefix { return &v.Prefix }),
+		Local:    widest(s.Local, func(p *netip.Prefix) *netip.Prefix { return p }),
+	}
+	// Everything is what a family without a range means.
+	c.Local = slices.DeleteFunc(c.Local, func(p netip.Prefix) bool { return p.Bits() == 0 })
+	if len(c.Local) == 0 {
+		c.Local = nil
 	}
 	if len(s.Forwards) > 0 {
 		c.Forwards = make([]Forward, len(s.Forwards))

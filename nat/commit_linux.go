@@ -100,6 +100,7 @@ func (t *transaction) begin(p Plan) []flow {
 		t.batch.AddTable(c.lay.table)
 		t.create = true
 		c.world = newWorld(c.lay)
+		c.world.begin(t.edits)
 	case c.canOwn && !c.owned && c.orphan:
 		t.batch.OwnTable(c.lay.table)
 		t.takeOver = true

@@ -16,6 +16,7 @@ type Plan struct {
 	networks []plan.Change[netip.Prefix, Network]
 	exclude  []plan.Change[netip.Prefix, netip.Prefix]
 	virtual  []plan.Change[netip.Prefix, Virtual]
+	local    []plan.Change[netip.Prefix, netip.Prefix]
 	forwards []plan.Change[Key, Forward]
 	// skeleton says that the table's fixed part is missing or of another
 	// version; only a Client sets it.
@@ -31,6 +32,7 @@ func Diff(have, want State) Plan {
 		networks: plan.Diff(have.Networks, want.Networks, func(n *Network) netip.Prefix { return n.Prefix }, comparePrefix, equal[Network]),
 		exclude:  plan.Diff(have.Exclude, want.Exclude, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
 		virtual:  plan.Diff(have.Virtual, want.Virtual, func(v *Virtual) netip.Prefix { return v.Prefix }, comparePrefix, equal[Virtual]),
+		local:    plan.Diff(have.Local, want.Local, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
 		forwards: plan.Diff(have.Forwards, want.Forwards, func(f *Forward) Key { return f.Key() }, Key.compare, func(a, b *Forward) bool { return a.equal(b) }),
 	}
 }
@@ -52,7 +54,7 @@ func (f *Forward) equal(o *Forward) bool {
 
 // Empty says that there is nothing to do.
 func (p Plan) Empty() bool {
-	return p.skeleton == 0 && len(p.networks) == 0 && len(p.exclude) == 0 && len(p.virtual) == 0 && len(p.forwards) == 0
+	return p.skeleton == 0 && len(p.networks) == 0 && len(p.exclude) == 0 && len(p.virtual) == 0 && len(p.local) == 0 && len(p.forwards) == 0
 }
 
 // String prints one change a line: "+" added, "~" changed, "-" removed.
@@ -69,6 +71,9 @@ func (p Plan) String() string {
 	}
 	for _, c := range p.virtual {
 		lines = append(lines, line(c, "virtual "+c.Key.String(), Virtual.detail, Virtual.change))
+	}
+	for _, c := range p.local {
+		lines = append(lines, plan.Line{Op: c.Op(), Object: "local " + c.Key.String()})
 	}
 	for _, c := range p.forwards {
 		lines = append(lines, line(c, "forward "+c.Key.String(), Forward.detail, Forward.change))

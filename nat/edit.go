@@ -1,7 +1,9 @@
 package nat
 
 import (
+	"bytes"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -43,6 +45,18 @@ func (e *edits) del(s *nft.Set, list ...nft.Element) {
 	se := e.of(s)
 	se.del = append(se.del, list...)
 	e.size += len(list)
+}
+
+// undo takes back the addition of an element and says whether there was one.
+func (e *edits) undo(s *nft.Set, key []byte) bool {
+	se := e.of(s)
+	i := slices.IndexFunc(se.add, func(el nft.Element) bool { return bytes.Equal(el.Key, key) })
+	if i < 0 {
+		return false
+	}
+	se.add = slices.Delete(se.add, i, i+1)
+	e.size--
+	return true
 }
 
 func (e *edits) empty() bool { return e.size == 0 && len(e.open) == 0 && len(e.shut) == 0 }

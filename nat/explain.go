@@ -78,11 +78,18 @@ func (e Explanation) String() string {
 func Explain(s State, p Packet) Explanation {
 	served := false
 	key := Key{Addr: p.Dst.Addr(), Port: p.Dst.Port(), Proto: p.Proto}
+	var node *Forward
 	for _, f := range s.Forwards {
 		if f.Key() == key {
 			return s.explainForward(f.canonical(), p)
 		}
 		served = served || f.Addr == key.Addr
+		if f.Key() == (Key{unspecified(key.Addr), key.Port, key.Proto}) {
+			node = &f
+		}
+	}
+	if node != nil && p.ToHost && s.local(key.Addr) {
+		return s.explainForward(node.canonical(), p)
 	}
 	if served && !p.ToHost {
 		return Explanation{Outcome: Rejected, By: "no forward has this port of " + key.Addr.String()}
@@ -140,6 +147,20 @@ func (s State) masquerades(f Forward, src, target netip.Addr) bool {
 		inside = inside || x.Contains(src)
 	}
 	return outward || src == target || f.Masquerade == MasqueradeAll || f.Masquerade == MasqueradeRemote && !inside
+}
+
+// local says that node ports are served on a, an address of the host.
+func (s State) local(a netip.Addr) bool {
+	limited := false
+	for _, p := range s.Local {
+		if p.Addr().Is4() == a.Is4() {
+			limited = limited || p.Bits() > 0
+			if p.Contains(a) {
+				return !a.IsLoopback()
+			}
+		}
+	}
+	return !limited && !a.IsLoopback()
 }
 
 func (s State) virtualFor(a netip.Addr) (Virtual, bool) {

@@ -15,7 +15,7 @@ func Ruleset(c Config, slots ...int) string {
 	l := newLayout(c)
 	t := *l.table
 	for _, n := range slots {
-		t.Chains = append(t.Chains, laneFor(n).chain(l))
+		t.Chains = append(t.Chains, laneFor(n, false).chain(l), laneFor(n, true).chain(l))
 	}
 	return t.String()
 }
@@ -53,6 +53,13 @@ func Contents(states ...State) (faults []string, elements map[string]string) {
 	}
 	w := newWorld(newLayout(c))
 	elements = map[string]string{}
+	start := &edits{}
+	w.begin(start)
+	for _, set := range start.order {
+		for _, el := range start.sets[set].add {
+			elements[elementID(set, &el)] = set.Format(&el, true)
+		}
+	}
 	for _, s := range states {
 		e := w.must(Diff(w.state(), s))
 		for _, set := range e.order {
@@ -80,14 +87,14 @@ func elementID(s *nft.Set, e *nft.Element) string { return s.Name + " " + s.Form
 // Lane returns the name of the lane for a number of slots, how many it draws
 // from and how many every forward in it has.
 func Lane(slots int) (name string, size, sure int) {
-	l := laneFor(slots)
-	return l.name(), int(l), l.sure()
+	l := laneFor(slots, false)
+	return l.name(), l.size, l.sure()
 }
 
 // ParseLane is the inverse of Lane's name.
 func ParseLane(name string) (size int, ok bool) {
 	l, ok := parseLane(name)
-	return int(l), ok
+	return l.size, ok
 }
 
 // Place exposes the assignment of slots.

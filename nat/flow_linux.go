@@ -9,6 +9,9 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/internal/rtnl"
+	"github.com/podplumb/podplumb/netns"
 )
 
 // Conntrack's netlink numbers (linux/netfilter/nfnetlink_conntrack.h);
@@ -86,15 +89,15 @@ func (c *Client) deleteFlows(ctx context.Context, flows []flow) error {
 	stop := context.AfterFunc(ctx, func() { _ = nl.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if len(flows) > fewFlows {
-		return deleteListed(nl, flows, 0)
+		return c.deleteListed(ctx, flows, 0)
 	}
 	for _, f := range flows {
 		err := errNoFilter
-		if f.key.Addr.Is4() {
+		if f.key.Addr.Is4() && !f.key.node() {
 			err = deleteFlow(nl, f)
 		}
 		if errors.Is(err, errNoFilter) {
-			err = deleteListed(nl, []flow{f}, f.key.Port)
+			err = c.deleteListed(ctx, []flow{f}, f.key.Port)
 		}
 		if err != nil {
 			return fmt.Errorf("deleting connections to %s: %w", f.key, err)
@@ -189,12 +192,21 @@ func encodeTuple(ae *netlink.AttributeEncoder, t tuple) {
 
 // deleteListed lists the UDP connections of each family, with a port only
 // those to it, and deletes the ones that flows name one by one.
-func deleteListed(nl *netlink.Conn, flows []flow, port uint16) error {
+func (c *Client) deleteListed(ctx context.Context, flows []flow, port uint16) error {
+	nl := c.ct
 	gone := make(map[flow]bool, len(flows))
 	families := map[bool]netip.Addr{}
+	var own map[netip.Addr]bool
 	for _, f := range flows {
 		gone[f] = true
 		families[f.key.Addr.Is4()] = f.key.Addr
+		if f.key.node() && own == nil {
+			addrs, err := c.hostAddrs(ctx)
+			if err != nil {
+				return err
+			}
+			own = addrs
+		}
 	}
 	for _, family := range families {
 		list, err := listFlows(nl, family, port)
@@ -207,7 +219,12 @@ func deleteListed(nl *netlink.Conn, flows []flow, port uint16) error {
 				continue
 			}
 			key := Key{Addr: orig.dst.Addr(), Port: orig.dst.Port(), Proto: orig.proto}
-			if !gone[flow{key: key}] && !gone[flow{key: key, target: reply.src}] {
+			named := gone[flow{key: key}] || gone[flow{key: key, target: reply.src}]
+			if own[key.Addr] {
+				node := Key{Addr: unspecified(key.Addr), Port: key.Port, Proto: key.Proto}
+				named = named || gone[flow{key: node}] || gone[flow{key: node, target: reply.src}]
+			}
+			if !named {
 				continue
 			}
 			ae := netlink.NewAttributeEncoder()
@@ -222,6 +239,30 @@ func deleteListed(nl *netlink.Conn, flows []flow, port uint16) error {
 		}
 	}
 	return nil
+}
+
+// hostAddrs lists the host's addresses, those that node ports can be served
+// on.
+func (c *Client) hostAddrs(ctx context.Context) (map[netip.Addr]bool, error) {
+	ns, err := netns.Open(fmt.Sprintf("/proc/thread-self/fd/%d", c.ns))
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	conn, err := rtnl.Open(ns)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	list, err := conn.Addrs(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("listing the host's addresses: %w", err)
+	}
+	own := make(map[netip.Addr]bool, len(list))
+	for _, a := range list {
+		own[a.Prefix.Addr()] = true
+	}
+	return own, nil
 }
 
 // listFlows lists UDP connections, filtered by the kernel where it can (5.8).

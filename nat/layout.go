@@ -22,6 +22,8 @@ type family struct {
 	saddr, daddr nft.Load
 	origin       nft.Load // destination before translation
 	key          nft.Concat
+	nodeKey      nft.Concat // the same with an unspecified address
+	loopback     netip.Prefix
 	multicast    netip.Prefix
 
 	networks  *nft.Set // sources to masquerade
@@ -35,6 +37,8 @@ type family struct {
 	hairpin   *nft.Set // target to itself
 	masqAll   *nft.Set // forwards whose connections are all masqueraded
 	masqFar   *nft.Set // forwards whose connections from elsewhere are
+	masqNot   *nft.Set // forwards that are not masqueraded as the node port of their port is
+	local     *nft.Set // ranges of the host's addresses that serve node ports
 
 	suffix string
 }
@@ -61,10 +65,15 @@ const (
 	prioritySNAT   = 100
 )
 
+var (
+	loopback4 = netip.MustParsePrefix("127.0.0.0/8")
+	loopback6 = netip.MustParsePrefix("::1/128")
+)
+
 func newLayout(c Config) *layout {
 	l := &layout{mark: c.Mark}
-	l.v4 = newFamily("4", nft.IPSaddr, nft.IPDaddr, nft.CTOrigDaddr4, netip.MustParsePrefix("224.0.0.0/4"))
-	l.v6 = newFamily("6", nft.IP6Saddr, nft.IP6Daddr, nft.CTOrigDaddr6, netip.MustParsePrefix("ff00::/8"))
+	l.v4 = newFamily("4", nft.IPSaddr, nft.IPDaddr, nft.CTOrigDaddr4, netip.MustParsePrefix("224.0.0.0/4"), loopback4)
+	l.v6 = newFamily("6", nft.IP6Saddr, nft.IP6Daddr, nft.CTOrigDaddr6, netip.MustParsePrefix("ff00::/8"), loopback6)
 	l.lanes = &nft.Set{
 		Name: "lanes", Key: []nft.Expr{nft.MetaMark}, Verdict: true,
 		Comment: "lane number in the mark -> chain that draws a slot",
@@ -80,9 +89,13 @@ func newLayout(c Config) *layout {
 	return l
 }
 
-func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast netip.Prefix) family {
+func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback netip.Prefix) family {
 	key := nft.Concat{daddr, nft.MetaL4Proto, nft.ThDport}
-	f := family{suffix: suffix, saddr: saddr, daddr: daddr, origin: origin, key: key, multicast: multicast}
+	f := family{
+		suffix: suffix, saddr: saddr, daddr: daddr, origin: origin, key: key,
+		nodeKey:   nft.Concat{nft.Zeroed{Of: daddr}, nft.MetaL4Proto, nft.ThDport},
+		multicast: multicast, loopback: loopback,
+	}
 	f.networks = &nft.Set{Name: "networks" + suffix, Key: []nft.Expr{saddr}, Interval: true, Comment: "sources to masquerade"}
 	f.excluded = &nft.Set{Name: "excluded" + suffix, Key: []nft.Expr{daddr}, Interval: true, Comment: "destinations never translated"}
 	f.virtual = &nft.Set{Name: "virtual" + suffix, Key: []nft.Expr{daddr}, Verdict: true, Interval: true, Comment: "ranges that exist only as forwards"}
@@ -97,13 +110,23 @@ func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast netip.Pre
 	f.hairpin = &nft.Set{Name: "hairpin" + suffix, Key: []nft.Expr{saddr, daddr}, Comment: "targets that reach themselves"}
 	f.masqAll = &nft.Set{Name: "masquerade-all" + suffix, Key: key, Comment: "forwards, masqueraded from anywhere"}
 	f.masqFar = &nft.Set{Name: "masquerade-remote" + suffix, Key: key, Comment: "forwards, masqueraded from outside"}
+	f.masqNot = &nft.Set{Name: "masquerade-not" + suffix, Key: key, Comment: "forwards, unlike the node port of their port"}
+	f.local = &nft.Set{Name: "local" + suffix, Key: []nft.Expr{daddr}, Interval: true, Comment: "own addresses that serve node ports"}
 	return f
+}
+
+// keyFor is what finds a forward, or a node port, in the maps.
+func (f *family) keyFor(node bool) nft.Concat {
+	if node {
+		return f.nodeKey
+	}
+	return f.key
 }
 
 func (f *family) sets() []*nft.Set {
 	return []*nft.Set{
 		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.targets,
-		f.rejected, f.dropped, f.hairpin, f.masqAll, f.masqFar,
+		f.rejected, f.dropped, f.hairpin, f.masqAll, f.masqFar, f.masqNot, f.local,
 	}
 }
 
@@ -139,30 +162,13 @@ func (l *layout) chains() []*nft.Chain {
 	back := chain("translated")
 	var perFamily []*nft.Chain
 	for _, f := range l.families() {
-		serve := "serve" + f.suffix
-		first := rule(inSet(f.daddr, f.addresses), jump(serve))
-		again := first
-		again.Comment = "again, should a change have come in between"
-		dispatch.Rules = append(dispatch.Rules, first, again)
-		refuse.Rules = append(refuse.Rules,
-			rule(inSet(f.key, f.rejected), goTo("reject")),
-			rule(inSet(f.key, f.dropped), nft.Verdict{Code: nft.Drop}),
-			rule(inSet(f.daddr, f.addresses), isLocal(true), goTo("reject")),
-			rule(nft.VMap{Key: f.daddr, Map: f.virtual}),
-		)
-		origin := nft.Concat{f.origin, nft.MetaL4Proto, nft.CTOrigProtoDst}
-		back.Rules = append(back.Rules,
-			rule(inSet(nft.Concat{f.saddr, f.daddr}, f.hairpin), nft.Masquerade{}),
-			rule(inSet(origin, f.masqAll), nft.Masquerade{}),
-			rule(inSet(origin, f.masqFar), jump("remote"+f.suffix)),
-		)
+		dispatch.Rules = append(dispatch.Rules, f.dispatch()...)
+		refuse.Rules = append(refuse.Rules, f.refuse()...)
+		back.Rules = append(back.Rules, f.back()...)
 		post.Rules = append(post.Rules, rule(inSet(f.saddr, f.networks), jump("outbound"+f.suffix)))
-		put := rule(nft.PutMark{Value: nft.Mapped{Key: f.key, Map: f.forwards}, Shift: l.shift()})
-		put.Comment = "the other bits of the mark are kept"
 		perFamily = append(perFamily,
-			chain(serve,
-				rule(nft.ClearMark{Bits: l.mark}), put,
-				rule(nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.mark}, Map: l.lanes})),
+			l.serve("serve"+f.suffix, f, false),
+			l.serve("node"+f.suffix, f, true),
 			chain("remote"+f.suffix,
 				rule(inSet(f.saddr, f.networks), ret), rule(inSet(f.saddr, f.excluded), ret), rule(nft.Masquerade{})),
 			chain("outbound"+f.suffix,
@@ -182,4 +188,52 @@ func (l *layout) chains() []*nft.Chain {
 		hooked("filter", nft.Input, priorityFilter, rule(jump("refuse"))),
 		outputCheck, refuse, reject, post, back,
 	)
+}
+
+// serve is the chain that finds a forward's lane.
+func (l *layout) serve(name string, f *family, node bool) *nft.Chain {
+	put := rule(nft.PutMark{Value: nft.Mapped{Key: f.keyFor(node), Map: f.forwards}, Shift: l.shift()})
+	put.Comment = "the other bits of the mark are kept"
+	return chain(name, rule(nft.ClearMark{Bits: l.mark}), put,
+		rule(nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.mark}, Map: l.lanes}))
+}
+
+// dispatch sends packets to the forwards of their address, then to the node
+// ports.
+func (f *family) dispatch() []nft.Rule {
+	serve := rule(inSet(f.daddr, f.addresses), jump("serve"+f.suffix))
+	node := rule(inSet(f.daddr, f.local), isLocal(false), jump("node"+f.suffix))
+	again := func(r nft.Rule) nft.Rule {
+		r.Comment = "again, should a change have come in between"
+		return r
+	}
+	return []nft.Rule{serve, again(serve), node, again(node)}
+}
+
+// refuse turns away what should have been translated and was not.
+func (f *family) refuse() []nft.Rule {
+	drop := nft.Verdict{Code: nft.Drop}
+	return []nft.Rule{
+		rule(inSet(f.key, f.rejected), goTo("reject")),
+		rule(inSet(f.key, f.dropped), drop),
+		rule(inSet(f.nodeKey, f.rejected), inSet(f.daddr, f.local), isLocal(false), goTo("reject")),
+		rule(inSet(f.nodeKey, f.dropped), inSet(f.daddr, f.local), isLocal(false), drop),
+		rule(inSet(f.daddr, f.addresses), isLocal(true), goTo("reject")),
+		rule(nft.VMap{Key: f.daddr, Map: f.virtual}),
+	}
+}
+
+// back gives translated connections a source that answers come back to.
+func (f *family) back() []nft.Rule {
+	origin := nft.Concat{f.origin, nft.MetaL4Proto, nft.CTOrigProtoDst}
+	node := nft.Concat{nft.Zeroed{Of: f.origin}, nft.MetaL4Proto, nft.CTOrigProtoDst}
+	remote := goTo("remote" + f.suffix)
+	return []nft.Rule{
+		rule(inSet(nft.Concat{f.saddr, f.daddr}, f.hairpin), nft.Masquerade{}),
+		rule(inSet(origin, f.masqAll), nft.Masquerade{}),
+		rule(inSet(origin, f.masqFar), remote),
+		rule(inSet(origin, f.masqNot), ret),
+		rule(inSet(node, f.masqAll), nft.Masquerade{}),
+		rule(inSet(node, f.masqFar), remote),
+	}
 }

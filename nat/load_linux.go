@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
@@ -58,13 +60,14 @@ type reader struct {
 	w     *world
 	slots map[Key][]netip.AddrPort
 	doors map[Key]uint32 // lane numbers; zero for refused forwards
+	plain map[Key]bool   // forwards that masquerade less than the node port
 	bad   bool           // an element is not one that a Client writes
 }
 
 // all reads everything and says whether it is exactly what this version
 // would have written.
 func (r *reader) all(ctx context.Context) (bool, error) {
-	r.slots, r.doors = map[Key][]netip.AddrPort{}, map[Key]uint32{}
+	r.slots, r.doors, r.plain = map[Key][]netip.AddrPort{}, map[Key]uint32{}, map[Key]bool{}
 	if err := r.lanes(ctx); err != nil {
 		return false, err
 	}
@@ -97,6 +100,7 @@ func (r *reader) all(ctx context.Context) (bool, error) {
 		}
 	}
 	r.entries()
+	r.contrasts()
 	for _, f := range r.c.lay.families() {
 		if !sameKeys(shared[f.addresses], r.w.addresses, f) || !sameKeys(shared[f.hairpin], r.w.hairpin, f) {
 			r.bad = true
@@ -158,6 +162,9 @@ func (r *reader) ranges(ctx context.Context, f *family) error {
 	if err := r.prefixes(ctx, f.excluded, func(p netip.Prefix, _ *nft.Element) { r.w.exclude[p] = p }); err != nil {
 		return err
 	}
+	if err := r.localRanges(ctx, f); err != nil {
+		return err
+	}
 	return r.prefixes(ctx, f.virtual, func(p netip.Prefix, e *nft.Element) {
 		v := Virtual{Prefix: p}
 		if e.Verdict != nil && e.Verdict.Code == nft.Drop {
@@ -165,6 +172,27 @@ func (r *reader) ranges(ctx context.Context, f *family) error {
 		}
 		r.w.virtual[p] = v
 	})
+}
+
+// localRanges reads which addresses serve node ports: all but loopback when
+// there are no ranges.
+func (r *reader) localRanges(ctx context.Context, f *family) error {
+	want := map[string]bool{} // what is left of everywhere, by key and end
+	id := func(e *nft.Element) string { return fmt.Sprint(e.Key, e.End) }
+	for _, e := range f.everywhere() {
+		want[id(&e)] = true
+	}
+	var have []nft.Element
+	err := r.elements(ctx, f.local, func() { have = nil }, func(e *nft.Element) {
+		have = append(have, nft.Element{Key: slices.Clone(e.Key), End: e.End})
+	})
+	if err != nil {
+		return err
+	}
+	if len(have) == len(want) && !slices.ContainsFunc(have, func(e nft.Element) bool { return !want[id(&e)] }) {
+		return nil
+	}
+	return r.prefixes(ctx, f.local, func(p netip.Prefix, _ *nft.Element) { r.w.local[p] = p })
 }
 
 // prefixes reads an interval set. The kernel lists the ends and beginnings of
@@ -262,7 +290,21 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 			return err
 		}
 	}
-	return r.masquerades(ctx, f)
+	if err := r.masquerades(ctx, f); err != nil {
+		return err
+	}
+	unlike := func() {
+		for k := range r.plain {
+			if mine(k) {
+				delete(r.plain, k)
+			}
+		}
+	}
+	return r.elements(ctx, f.masqNot, unlike, func(e *nft.Element) {
+		k, ok := parseForwardKey(f, e.Key)
+		r.plain[k] = true
+		r.bad = r.bad || !ok
+	})
 }
 
 func (r *reader) masquerades(ctx context.Context, f *family) error {
@@ -333,7 +375,9 @@ func (r *reader) entries() {
 	for k, en := range r.w.forwards {
 		en.slots = r.slots[k]
 		delete(r.slots, k)
-		r.w.addresses[k.Addr]++
+		if !k.node() {
+			r.w.addresses[k.Addr]++
+		}
 		number, served := r.doors[k]
 		if served != (len(en.slots) > 0) {
 			r.bad = true
@@ -341,7 +385,7 @@ func (r *reader) entries() {
 		if !served {
 			continue
 		}
-		l, ok := r.w.lanes[laneFor(max(len(en.slots), 1))]
+		l, ok := r.w.lanes[laneFor(max(len(en.slots), 1), k.node())]
 		if !ok || l.number != number {
 			r.bad = true
 			continue
@@ -361,5 +405,27 @@ func (r *reader) entries() {
 	}
 	if len(r.slots) > 0 {
 		r.bad = true // targets of nothing
+	}
+}
+
+// contrasts notes which forwards masquerade nothing but hairpins, and compares
+// those whose node port masquerades more with what was read.
+func (r *reader) contrasts() {
+	for k, en := range r.w.forwards {
+		f := r.w.lay.of(k.Addr)
+		if k.node() || f.masquerade(en) != nil {
+			continue
+		}
+		r.w.notePlain(k)
+		if f.masquerade(r.w.forwards[Key{unspecified(k.Addr), k.Port, k.Proto}]) == nil {
+			continue
+		}
+		if !r.plain[k] {
+			r.bad = true
+		}
+		delete(r.plain, k)
+	}
+	if len(r.plain) > 0 {
+		r.bad = true
 	}
 }

@@ -21,6 +21,11 @@ type State struct {
 	// packet to one of them that no forward serves is refused, never routed.
 	Virtual []Virtual
 
+	// Local holds the ranges of the host's own addresses on which forwards of
+	// an unspecified address are served. A family without a range serves them
+	// on all of the host's addresses. Loopback addresses never do.
+	Local []netip.Prefix
+
 	// Forwards are the addresses and ports that lead to targets.
 	Forwards []Forward
 }
@@ -52,6 +57,10 @@ type Key struct {
 // A Forward leads connections to an address and port to one of its targets.
 // Its key is Addr, Port and Proto. Other ports of the address are rejected,
 // unless the address is one of the host's own.
+//
+// The unspecified addresses 0.0.0.0 and :: stand for the host's own addresses
+// of their family that State.Local has: a node port. A forward of the address
+// itself comes first.
 type Forward struct {
 	Addr  netip.Addr
 	Port  uint16

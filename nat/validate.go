@@ -40,6 +40,13 @@ func (s State) Validate() error {
 	}
 	faults.overlap("virtual", len(s.Virtual), func(i int) netip.Prefix { return s.Virtual[i].Prefix },
 		func(i, j int) bool { return s.Virtual[i].Miss == s.Virtual[j].Miss })
+	for i, p := range s.Local {
+		at := fmt.Sprintf("local[%d]", i)
+		faults.prefix(at, p)
+		if p.IsValid() && p.Bits() > 0 && (p.Overlaps(loopback4) || p.Overlaps(loopback6)) {
+			faults.add(at, "%s has loopback addresses, which serve no forwards", p)
+		}
+	}
 	seen := make(map[Key]int, len(s.Forwards))
 	for i := range s.Forwards {
 		f := &s.Forwards[i]
@@ -145,7 +152,10 @@ func (f *faults) address(at string, a netip.Addr) bool {
 }
 
 func (f *faults) forward(at string, w *Forward) {
-	ok := f.address(at+".addr", w.Addr)
+	ok := true
+	if !w.Addr.IsValid() || !w.Addr.IsUnspecified() {
+		ok = f.address(at+".addr", w.Addr)
+	}
 	if w.Port == 0 {
 		f.add(at+".port", "zero")
 	}

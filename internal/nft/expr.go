@@ -137,6 +137,19 @@ func (m Masked) String() string { return fmt.Sprintf("%s & 0x%08x", m.Of, m.Mask
 func (m Masked) types() []Type  { return m.Of.types() }
 func (m Masked) family() Family { return m.Of.fam }
 
+// Zeroed is a field with all its bits cleared: a constant of the field's type
+// in a key that otherwise has the field.
+type Zeroed struct{ Of Load }
+
+func (z Zeroed) String() string {
+	if z.Of.typ == Addr6 {
+		return z.Of.text + " & ::"
+	}
+	return z.Of.text + " & 0.0.0.0"
+}
+func (z Zeroed) types() []Type  { return z.Of.types() }
+func (z Zeroed) family() Family { return z.Of.fam }
+
 func concatTypes(list []Expr) []Type { return Concat(list).types() }
 
 // size is the number of bytes that a value takes: concatenated parts are

@@ -163,6 +163,11 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 	case Masked:
 		l.masked(e, reg)
 		return reg + 1
+	case Zeroed:
+		zero := make([]byte, e.Of.typ.size)
+		l.load(e.Of, reg)
+		l.add(&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(len(zero)), Mask: zero, Xor: zero})
+		return reg + words(e)
 	case Mapped:
 		l.expr(e.Key, reg)
 		l.add(&expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: e.Map.Name})

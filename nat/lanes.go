@@ -1,0 +1,51 @@
+package nat
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+// takeLane counts a forward into a lane, opening it when it is the first, and
+// returns the lane's number.
+func (w *world) takeLane(l lane, e *edits) (uint32, error) {
+	if u, ok := w.lanes[l]; ok {
+		u.count++
+		return u.number, nil
+	}
+	number := slices.Index(w.numbers[1:], false) + 1
+	if number == 0 && len(w.numbers) > w.lay.capacity() {
+		if number = w.dropLane(e); number == 0 {
+			return 0, fmt.Errorf("%d different numbers of targets at once: Config.Mark has too few bits", len(w.numbers))
+		}
+	}
+	if number == 0 {
+		number = len(w.numbers)
+		w.numbers = append(w.numbers, false)
+	}
+	w.numbers[number] = true
+	w.lanes[l] = &laneUse{number: uint32(number), count: 1}
+	e.open = append(e.open, l)
+	e.add(w.lay.lanes, w.laneElement(l))
+	return uint32(number), nil
+}
+
+// dropLane removes a lane that no forward uses and returns its number, or
+// zero when all are in use.
+func (w *world) dropLane(e *edits) int {
+	for l, u := range w.lanes {
+		if u.count == 0 && !slices.Contains(e.open, l) {
+			e.del(w.lay.lanes, w.laneElement(l))
+			e.shut = append(e.shut, l)
+			delete(w.lanes, l)
+			return int(u.number)
+		}
+	}
+	return 0
+}
+
+func (w *world) laneElement(l lane) nft.Element {
+	verdict := goTo(l.name())
+	return nft.Element{Key: nft.AppendUint32(nil, w.lanes[l].number<<w.lay.shift()), Verdict: &verdict}
+}

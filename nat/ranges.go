@@ -1,0 +1,118 @@
+package nat
+
+import (
+	"net/netip"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+// ranges does the plan's changes to networks, exclusions and virtual ranges.
+func (w *world) ranges(p Plan, e *edits) {
+	for _, c := range p.networks {
+		s := w.lay.of(c.Key.Addr()).networks
+		if c.Have != nil {
+			e.del(s, nft.Range(c.Key)...)
+			delete(w.networks, c.Key)
+		}
+		if c.Want != nil {
+			e.add(s, networkElements(*c.Want)...)
+			w.networks[c.Key] = *c.Want
+		}
+	}
+	for _, c := range p.exclude {
+		s := w.lay.of(c.Key.Addr()).excluded
+		if c.Have != nil {
+			e.del(s, nft.Range(c.Key)...)
+			delete(w.exclude, c.Key)
+			continue
+		}
+		e.add(s, nft.Range(c.Key)...)
+		w.exclude[c.Key] = c.Key
+	}
+	for _, c := range p.virtual {
+		s := w.lay.of(c.Key.Addr()).virtual
+		if c.Have != nil {
+			e.del(s, nft.Range(c.Key)...)
+			delete(w.virtual, c.Key)
+		}
+		if c.Want != nil {
+			e.add(s, virtualElements(*c.Want)...)
+			w.virtual[c.Key] = *c.Want
+		}
+	}
+	w.localRanges(p, e)
+}
+
+// begin adds what a new table holds before any State.
+func (w *world) begin(e *edits) {
+	for _, f := range w.lay.families() {
+		e.add(f.local, f.everywhere()...)
+	}
+}
+
+// everywhere is all addresses but loopback.
+func (f *family) everywhere() []nft.Element {
+	first := nft.Element{Key: make([]byte, f.addrSize())}
+	return append([]nft.Element{first}, hole(f.loopback)...)
+}
+
+// hole ends one range where p begins and begins the next after p.
+func hole(p netip.Prefix) []nft.Element {
+	list := nft.Range(p)
+	list[0].End, list[1].End = true, false
+	return list
+}
+
+// localRanges changes which of the host's addresses serve node ports.
+func (w *world) localRanges(p Plan, e *edits) {
+	if len(p.local) == 0 {
+		return
+	}
+	for _, f := range w.lay.families() {
+		all := !w.limited(f)
+		for _, c := range p.local {
+			if c.Key.Addr().Is4() != f.is4() {
+				continue
+			}
+			if c.Have != nil {
+				e.del(f.local, nft.Range(c.Key)...)
+				delete(w.local, c.Key)
+				continue
+			}
+			e.add(f.local, nft.Range(c.Key)...)
+			w.local[c.Key] = c.Key
+		}
+		switch limited := w.limited(f); {
+		case all && limited:
+			e.del(f.local, f.everywhere()...)
+		case !all && !limited:
+			e.add(f.local, f.everywhere()...)
+		}
+	}
+}
+
+// limited says that the family has local ranges of its own.
+func (w *world) limited(f *family) bool {
+	for p := range w.local {
+		if p.Addr().Is4() == f.is4() {
+			return true
+		}
+	}
+	return false
+}
+
+func networkElements(n Network) []nft.Element {
+	list := nft.Range(n.Prefix)
+	list[0].Comment = n.Name
+	return list
+}
+
+func virtualElements(v Virtual) []nft.Element {
+	list := nft.Range(v.Prefix)
+	verdict := goTo("reject")
+	if v.Miss == Drop {
+		verdict = nft.Verdict{Code: nft.Drop}
+	}
+	list[0].Verdict = &verdict
+	return list
+}
