@@ -115,6 +115,15 @@ func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback
 	return f
 }
 
+func (f *family) is4() bool { return f.suffix == "4" }
+
+func (f *family) addrSize() int {
+	if f.is4() {
+		return 4
+	}
+	return 16
+}
+
 // keyFor is what finds a forward, or a node port, in the maps.
 func (f *family) keyFor(node bool) nft.Concat {
 	if node {

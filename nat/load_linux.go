@@ -124,8 +124,6 @@ func sameKeys(have, want map[netip.Addr]int, f *family) bool {
 	return n == len(have)
 }
 
-func (f *family) is4() bool { return f.suffix == "4" }
-
 func (r *reader) elements(ctx context.Context, s *nft.Set, reset func(), each func(*nft.Element)) error {
 	return r.c.conn.Elements(ctx, r.c.lay.table, s, r.c.owned, reset, each)
 }
@@ -351,13 +349,6 @@ func (r *reader) target(f *family, e *nft.Element) {
 	a, _ := netip.AddrFromSlice(e.Data[:size])
 	list[slot] = netip.AddrPortFrom(a, binary.BigEndian.Uint16(e.Data[size:]))
 	r.slots[k] = list
-}
-
-func (f *family) addrSize() int {
-	if f.is4() {
-		return 4
-	}
-	return 16
 }
 
 func parseForwardKey(f *family, b []byte) (Key, bool) {

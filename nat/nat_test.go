@@ -194,7 +194,7 @@ func randomState(r *rand.Rand) nat.State {
 				f.To = append(f.To, nat.Target{Addr: to, Port: uint16(8080 + r.IntN(2)), Weight: r.IntN(4)})
 			}
 			if r.IntN(20) == 0 && len(f.To) > 0 {
-				f.To[0].Weight = 1 << 10
+				f.To[0].Weight = 1 << 6
 			}
 			s.Forwards = append(s.Forwards, f)
 		}
