@@ -82,7 +82,7 @@ func TestClusters(t *testing.T) {
 		"no pods": {text: "apiVersion: v1\nkind: Namespace\nmetadata: {name: empty}\n",
 			want: []string{"ok      1. every pod has an address of its own: 0 pods"}},
 		"one pod": {text: fmt.Sprintf(podText, "a", "", ", ports: [{containerPort: 80}]"), args: []string{"-nodes", "1"},
-			want: []string{"ok      3. every node reaches every pod without NAT: 2 connections from 1 nodes to 1 pods", "ok      4."}},
+			want: []string{"ok      3. every node reaches every pod without NAT: 2 connections from 1 node to 1 pod", "ok      4."}},
 		"pods without ports": {text: fmt.Sprintf(podText, "a", "", "") + fmt.Sprintf(podText, "b", "", ""),
 			want: []string{"ok      2. every pod reaches every other pod without NAT: 4 connections between 2 pairs of pods"}},
 		"a service without pods": {text: fmt.Sprintf(podText, "a", "", "") + service("none", "ports: [{name: t, port: 80}, {name: u, port: 53, protocol: UDP}]"),
@@ -99,7 +99,7 @@ spec:
   template: {metadata: {labels: {app: crowd}}, spec: {containers: [{name: c, ports: [{name: web, containerPort: 8080}]}]}}
 ---
 ` + service("crowd", "ports: [{port: 80, targetPort: web}]"),
-			want: []string{"264 connections between 132 pairs of pods", "ok      Service crowd at [fd00:10:96::2]:80/TCP"}},
+			want: []string{"264 connections between 132 pairs of pods", "ok      Service crowd at [fd00:10:96::2]:80/TCP", " requests to 12 pods, "}},
 		"a cluster with addresses of its own": {text: `
 apiVersion: v1
 kind: Node

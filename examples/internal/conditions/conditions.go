@@ -47,7 +47,7 @@ func Check(ctx context.Context, pods, nodes []Host) (results []Result, outcome s
 	}
 	three := paths(nodeToPod)
 	three.Number, three.Title = 3, "every node reaches every pod without NAT"
-	three.Summary = fmt.Sprintf("%d connections from %d nodes to %d pods", len(nodeToPod), len(nodes), len(pods))
+	three.Summary = fmt.Sprintf("%d connections from %s to %s", len(nodeToPod), count(len(nodes), "node"), count(len(pods), "pod"))
 	return []Result{unique(pods, all), two, three, ownIdea(pods, all)}, fmt.Sprintf("%d connections", len(all)), nil
 }
 
@@ -77,7 +77,7 @@ func unique(pods []Host, probes []*probe) Result {
 		}
 		r.Evidence = append(r.Evidence, fmt.Sprintf("%s  %s", pod.Name, strings.Join(texts, ", ")))
 	}
-	r.Summary = fmt.Sprintf("%d pods, %d addresses, no two alike, its own pod behind each", len(pods), len(owner))
+	r.Summary = fmt.Sprintf("%s, %d addresses, no two alike, its own pod behind each", count(len(pods), "pod"), len(owner))
 	return r
 }
 
@@ -129,16 +129,23 @@ func ownIdea(pods []Host, probes []*probe) Result {
 	}
 	for _, pod := range pods {
 		a := of[pod.Name]
-		line := fmt.Sprintf("%s  says %s; %d pods saw %s; reached at %s",
-			pod.Name, texts(a.own), len(a.observers), texts(a.sources), texts(a.targets))
+		line := fmt.Sprintf("%s  says %s; %s saw %s; reached at %s",
+			pod.Name, texts(a.own), count(len(a.observers), "pod"), texts(a.sources), texts(a.targets))
 		if slices.Equal(a.own, a.targets) && (slices.Equal(a.own, a.sources) || len(pods) == 1) && len(a.own) > 0 {
 			r.Evidence = append(r.Evidence, line)
 		} else {
 			r.Faults = append(r.Faults, fmt.Errorf("%s", line))
 		}
 	}
-	r.Summary = fmt.Sprintf("the accounts of %d pods about themselves, compared with what others saw", len(pods))
+	r.Summary = "what each says of itself, compared with what others saw"
 	return r
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // merge adds addresses to a sorted set.

@@ -106,7 +106,7 @@ func TestBrokenNetworks(t *testing.T) {
 		}, []int{1, 2, 3, 4}, "127.0.7.2 belongs to b, but a answered there"},
 		"a pod has another idea of its address": {func(w *world) {
 			w.lie = func(a *container.Answer) { a.Addresses = []netip.Addr{netip.MustParseAddr("172.17.0.2")} }
-		}, []int{4}, "a  says 172.17.0.2; 1 pods saw 127.0.7.1; reached at 127.0.7.1"},
+		}, []int{4}, "a  says 172.17.0.2; 1 pod saw 127.0.7.1; reached at 127.0.7.1"},
 		"a pod does not answer": {func(w *world) {
 			w.pods[1].Dial = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("cut off") }
 			w.nodes[0].Dial = w.pods[1].Dial
