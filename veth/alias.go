@@ -39,10 +39,14 @@ func parseTag(alias string) tag {
 	if names, ok := strings.CutPrefix(rest, "sysctl="); ok {
 		names, rest, _ = strings.Cut(names, " ")
 		for name := range strings.SplitSeq(names, ",") {
-			t.sysctls = append(t.sysctls, "net."+strings.ReplaceAll(name, "*", placeholder))
+			if name != "" {
+				t.sysctls = append(t.sysctls, "net."+strings.ReplaceAll(name, "*", placeholder))
+			}
 		}
 	}
-	t.netns, _ = strings.CutPrefix(rest, "netns=")
+	if path, ok := strings.CutPrefix(rest, "netns="); ok {
+		t.netns = path
+	}
 	return t
 }
 
