@@ -220,8 +220,11 @@ func (p *proof) refused(ctx context.Context, client client) (string, error) {
 		_, _ = conn.Write([]byte("anybody?\n"))
 		_, err = conn.Read(make([]byte, 1))
 	}
-	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return "", fmt.Errorf("there is no pod behind it, and the answer is: %v", err)
+	switch {
+	case err == nil:
+		return "", errors.New("there is no pod behind it, and somebody answers")
+	case !errors.Is(err, syscall.ECONNREFUSED):
+		return "", fmt.Errorf("there is no pod behind it, and clients are not refused: %w", err)
 	}
 	return "no pod behind it: refused at once", nil
 }

@@ -41,7 +41,7 @@ func newWorld(t *testing.T) *world {
 			}
 			_ = json.NewEncoder(rw).Encode(answer)
 		})}
-		go server.Serve(listener)
+		go func() { _ = server.Serve(listener) }()
 		t.Cleanup(func() { server.Close() })
 		w.pods = append(w.pods, conditions.Host{Name: name, Dial: dialFrom(addr), Addrs: []netip.Addr{addr}, Port: uint16(listener.Addr().(*net.TCPAddr).Port)})
 	}

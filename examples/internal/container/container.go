@@ -64,7 +64,7 @@ func Serve(ctx context.Context, config Config, name string, ports ...string) (*P
 	if err != nil {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { ready.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	report, err := bufio.NewReader(ready).ReadString('\n')
 	numbers, isReady := strings.CutPrefix(report, readyReport)

@@ -106,7 +106,7 @@ func TestAskThrough(t *testing.T) {
 
 func TestAskSomethingElse(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write([]byte("hello")) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("hello")) }))
 	defer server.Close()
 	_, err := container.Ask(timeout(t), server.Client().Transport.(*http.Transport).DialContext, netip.MustParseAddrPort(server.Listener.Addr().String()))
 	require.ErrorContains(t, err, "not the answer of a container")

@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -54,8 +55,8 @@ func followParent(failed chan<- error) {
 	if err := syscall.Fstat(0, &stat); err != nil || stat.Mode&syscall.S_IFMT != syscall.S_IFIFO {
 		return // detached
 	}
-	_, err := io.Copy(io.Discard, os.Stdin)
-	failed <- fmt.Errorf("the process that started this one is gone: %v", err)
+	_, _ = io.Copy(io.Discard, os.Stdin) // nothing ever comes; it ends
+	failed <- errors.New("the process that started this one is gone")
 }
 
 // listen opens one port, in both address families, and serves it in the background.

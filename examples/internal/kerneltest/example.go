@@ -37,7 +37,7 @@ func NewMachine(t testing.TB) *Machine {
 	require.NoError(t, ns.LoopbackUp())
 	t.Cleanup(func() {
 		defer ns.Close()
-		defer run.Down(m.Name) // a test that has failed is not to spoil the machine for others
+		defer func() { _, _ = run.Down(m.Name) }() // a test that has failed is not to spoil the machine for others
 		m.NothingLeft(t)
 	})
 	return m
