@@ -84,7 +84,11 @@ func (w *world) localRanges(p Plan, e *edits) {
 		}
 		switch limited := w.limited(f); {
 		case all && limited:
-			e.del(f.local, f.everywhere()...)
+			for _, el := range f.everywhere() {
+				if !e.undo(f.local, el.Key) { // a new table has just begun with it
+					e.del(f.local, el)
+				}
+			}
 		case !all && !limited:
 			e.add(f.local, f.everywhere()...)
 		}
