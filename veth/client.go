@@ -278,8 +278,8 @@ func (c *Client) Attachments(ctx context.Context) ([]string, error) {
 	return a, opError("list", "attachments", err)
 }
 
-// Announce sends, from each link that the client owns and want lists, a gratuitous ARP request or an unsolicited neighbour
-// advertisement for each of its addresses, wherever the state asks for nothing else to change: after an address has moved here, say.
+// Announce sends, from each link that want lists and that is up, a gratuitous ARP request or an unsolicited neighbour advertisement for
+// each of its addresses, as Config.Announce does for new ones. It changes nothing here.
 func (c *Client) Announce(ctx context.Context, want State) error {
 	want, err := c.accept(want)
 	if err != nil {

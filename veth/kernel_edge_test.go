@@ -79,6 +79,16 @@ func TestKernelOddLinks(t *testing.T) {
 	flows(t, a, down.Pairs[0].Pod.Addresses, b, down.Pairs[1].Pod.Addresses)
 }
 
+// TestKernelOwnBridge: a pair cannot stay on a bridge of the client's own that is to go.
+func TestKernelOwnBridge(t *testing.T) {
+	n := newNode(t, veth.Config{})
+	want := veth.State{Bridges: []veth.Bridge{bridge()}, Pairs: []veth.Pair{bridged(1, nstest.New(t))}}
+	n.sync(want)
+	_, err := n.client.Sync(n.ctx, veth.State{Pairs: want.Pairs})
+	require.ErrorContains(t, err, "cni0 is this client's own and the state does not list it")
+	n.settled(want)
+}
+
 // TestKernelAliasFull: what does not fit into a link's alias is refused before anything is made.
 func TestKernelAliasFull(t *testing.T) {
 	n := newNode(t, veth.Config{Owner: strings.Repeat("o", 100), Attachment: strings.Repeat("a", 100)})

@@ -113,6 +113,9 @@ func (o *observation) findObstacles(ctx context.Context, k *kernel, want State) 
 				o.obstacles = append(o.obstacles, opError("plan", at, fmt.Errorf("bridge %s: %w", name, fs.ErrNotExist)))
 			case l.Kind != "bridge":
 				o.obstacles = append(o.obstacles, opError("plan", at, foreign(l, "")))
+			case k.ownsBridge(l) && k.config.Attachment == "":
+				fault := &FieldError{Path: "host.bridge", Fault: name + " is this client's own and the state does not list it, so it would be removed"}
+				o.obstacles = append(o.obstacles, opError("plan", at, fault))
 			}
 		}
 		if h := have[p.Host.Name]; h != nil && h.Pod.NetNS == p.Pod.NetNS && h.Pod.Name == p.Pod.Name {
