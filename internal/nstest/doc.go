@@ -6,9 +6,12 @@
 //
 //	func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
 //
-// As root the tests run directly. Without root the test binary runs itself again in a
-// new user, mount and network namespace, where it has every capability over the
-// namespaces it makes, and where /run/netns is private to it.
+// The test binary runs itself again in a mount namespace of its own, where /run/netns is
+// private to it: the tests of several packages run side by side without seeing each other's
+// names, and what a killed test leaves behind goes with its process. Without root it runs
+// again in a new user and network namespace as well, where it has every capability over the
+// namespaces it makes. Standard streams, flags, signals and the exit code pass through. In the guest of
+// internal/vmtest, and where no mount namespace can be made, root runs the tests directly.
 //
 // It owns nothing in the kernel beyond the end of a test. Its topologies are made
 // with plain netlink requests of its own, never with the packages under test

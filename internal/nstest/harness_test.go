@@ -177,7 +177,7 @@ func TestLeaksAreFound(t *testing.T) {
 	for what, want := range map[string]string{
 		"fd":        "leak: 1 file descriptors more; new ones: [0-9]+ -> /dev/null",
 		"namespace": `leak: 1 file descriptors more; new ones: [0-9]+ -> net:\[`,
-		"goroutine": "leak: [0-9]+ goroutines",
+		"goroutine": "leak: goroutine [0-9]+ .select",
 		"name":      "leak: a namespace is mounted on /run/netns/podplumb-leak",
 		"pin":       "leak: a namespace is mounted on " + pin,
 		"thread":    "leak: threads in a foreign namespace",
@@ -224,7 +224,7 @@ func TestInnerUser(t *testing.T) {
 	require.NoError(t, err)
 	names, err := netns.List()
 	require.NoError(t, err)
-	require.Equal(t, []string{"podplumb-user"}, names, "/run/netns is private")
+	require.Equal(t, []string{"podplumb-user"}, names, "the directory is private")
 	require.NoError(t, netns.Remove("podplumb-user"))
 	require.NoError(t, named.Close())
 	t.Logf("uid %d in a namespace of its own, %s", os.Getuid(), ns)

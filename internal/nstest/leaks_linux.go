@@ -1,13 +1,10 @@
 package nstest
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"runtime"
-	"runtime/pprof"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +22,7 @@ const threadSlack = 64
 // census is what a process holds.
 type census struct {
 	fds        map[string]string // number -> target
-	goroutines int
+	goroutines map[string]string // number -> stack
 	threads    int
 	strangers  []string        // threads that are not in the namespace of the main thread
 	mounts     map[string]bool // where namespaces are mounted: names and pins
@@ -36,13 +33,12 @@ func leaks(t testing.TB) {
 	// A probe or a report file that comes later would look like a leak.
 	_ = Probe(NetNS)
 	_, _ = reportFile()
-	before, err := countCalm()
+	before, err := count()
 	if err != nil {
 		t.Fatalf("count what the process holds: %v", err)
 	}
 	t.Cleanup(func() {
 		var found []string
-		var lasting map[string]bool
 		for deadline := time.Now().Add(leakWait); ; time.Sleep(5 * time.Millisecond) {
 			runtime.GC() // handles without owner close themselves; they are no leak of the kernel
 			after, err := count()
@@ -50,12 +46,6 @@ func leaks(t testing.TB) {
 				t.Errorf("count what the process holds: %v", err)
 				return
 			}
-			// Tests of other packages make names at the same time; only one that stays can be ours.
-			if lasting == nil {
-				lasting = after.mounts
-			}
-			maps.DeleteFunc(lasting, func(path string, _ bool) bool { return !after.mounts[path] })
-			after.mounts = lasting
 			if found = before.missing(after); len(found) == 0 {
 				return
 			}
@@ -69,26 +59,31 @@ func leaks(t testing.TB) {
 	})
 }
 
-// countCalm counts when what earlier tests left behind has ended: their goroutines would
-// hide as many new ones.
-func countCalm() (census, error) {
-	last, err := count()
-	for range 50 {
-		time.Sleep(time.Millisecond)
-		c, nextErr := count()
-		if err != nil || nextErr != nil {
-			return c, errors.Join(err, nextErr)
+// goroutines returns the stacks of all goroutines.
+func goroutines() map[string]string {
+	buf := make([]byte, 64<<10)
+	for {
+		n := runtime.Stack(buf, true)
+		if n < len(buf) {
+			buf = buf[:n]
+			break
 		}
-		if c.goroutines == last.goroutines && len(c.fds) == len(last.fds) {
-			return c, nil
-		}
-		last = c
+		buf = make([]byte, 2*len(buf))
 	}
-	return last, err
+	found := map[string]string{}
+	for stack := range strings.SplitSeq(string(buf), "\n\n") {
+		stack = strings.TrimPrefix(stack, "goroutine ")
+		if strings.Contains(stack, "os/signal.loop(") {
+			continue // package signal keeps it once it was used
+		}
+		number, _, _ := strings.Cut(stack, " ")
+		found[number] = stack
+	}
+	return found
 }
 
 func count() (census, error) {
-	c := census{goroutines: runtime.NumGoroutine(), fds: map[string]string{}}
+	c := census{goroutines: goroutines(), fds: map[string]string{}}
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		return c, err
@@ -147,10 +142,10 @@ func (before census) missing(after census) []string {
 		slices.Sort(list)
 		found = append(found, fmt.Sprintf("%d file descriptors more; new ones: %s", extra, strings.Join(list, ", ")))
 	}
-	if after.goroutines > before.goroutines {
-		var stacks bytes.Buffer
-		_ = pprof.Lookup("goroutine").WriteTo(&stacks, 1)
-		found = append(found, fmt.Sprintf("%d goroutines, %d before:\n%s", after.goroutines, before.goroutines, &stacks))
+	for _, number := range slices.Sorted(maps.Keys(after.goroutines)) {
+		if _, known := before.goroutines[number]; !known {
+			found = append(found, "goroutine "+after.goroutines[number])
+		}
 	}
 	if len(after.strangers) > len(before.strangers) {
 		found = append(found, "threads in a foreign namespace: "+strings.Join(after.strangers, ", "))

@@ -15,7 +15,7 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
-// envInside marks the run inside the user namespace.
+// envInside marks the run inside the namespaces that Main has made.
 const envInside = "PODPLUMB_NSTEST_INSIDE"
 
 // unprivileged says why kernel tests cannot run in this process, when they cannot.
@@ -24,27 +24,39 @@ var unprivileged error
 func runMain(m *testing.M) int {
 	if os.Getenv(envInside) != "" {
 		if err := furnish(); err != nil {
-			fmt.Fprintln(os.Stderr, "nstest: prepare the user namespace:", err)
+			fmt.Fprintln(os.Stderr, "nstest: prepare the namespaces of the tests:", err)
 			return 1
 		}
 		return m.Run()
 	}
 	ns, err := netns.New()
-	if err == nil {
+	root := err == nil
+	if root {
 		_ = ns.Close()
-		return m.Run()
 	}
-	code, err := again()
-	if err == nil {
+	if root && InGuest() {
+		return m.Run() // the guest is for this run alone
+	}
+	attr := &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGKILL}
+	if !root {
+		attr.Cloneflags |= unix.CLONE_NEWUSER | unix.CLONE_NEWNET
+		attr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		attr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	code, err := again(attr)
+	switch {
+	case err == nil:
 		return code
+	case root:
+		return m.Run()
 	}
 	// Tests that need no kernel run all the same; Require tells the others.
 	unprivileged = fmt.Errorf("neither root nor a user namespace is to be had: %w", err)
 	return m.Run()
 }
 
-// again runs this test binary in a new user, mount and network namespace.
-func again() (int, error) {
+// again runs this test binary once more and returns its exit code.
+func again(attr *syscall.SysProcAttr) (int, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -53,11 +65,7 @@ func again() (int, error) {
 	cmd.Args[0] = os.Args[0]
 	cmd.Env = append(os.Environ(), envInside+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
+	cmd.SysProcAttr = attr
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGQUIT, unix.SIGHUP)
 	defer signal.Stop(signals)
@@ -70,14 +78,12 @@ func again() (int, error) {
 		select {
 		case s := <-signals:
 			_ = cmd.Process.Signal(s)
-		case err := <-done:
-			if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-				return 0, err
-			}
+		case <-done:
 			if code := cmd.ProcessState.ExitCode(); code >= 0 {
 				return code, nil
 			}
-			return 2, nil // killed by a signal
+			fmt.Fprintln(os.Stderr, "nstest: the tests ended with", cmd.ProcessState)
+			return 2, nil
 		}
 	}
 }
@@ -85,6 +91,10 @@ func again() (int, error) {
 // furnish makes the new mount namespace fit for named namespaces and brings the
 // loopback device up.
 func furnish() error {
+	// A test binary that a test starts makes namespaces of its own.
+	if err := os.Unsetenv(envInside); err != nil {
+		return err
+	}
 	if err := unix.Mount("", "/", "none", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
