@@ -30,7 +30,7 @@ func TestNATConformance(t *testing.T) {
 			}
 			return b
 		},
-		Lacks: []servicetest.Feature{servicetest.SourceRanges, servicetest.NodePorts, servicetest.ExternalLocal, servicetest.Affinity},
+		Lacks: []servicetest.Feature{servicetest.SourceRanges, servicetest.ExternalLocal, servicetest.Affinity},
 	})
 }
 

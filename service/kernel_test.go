@@ -33,10 +33,12 @@ func natState() service.State {
 	s := service.State{
 		PodRanges:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/48")},
 		ServiceRanges: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("fd96::/112")},
+		NodePorts:     service.NodePortAddresses{In: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
 	}
 	one, two := webService("one", ""), webService("two", "10.96.0.2")
 	one.Spec.ClusterIPs = []string{"10.96.0.1", "fd96::1"}
 	one.Spec.ExternalIPs = []string{"198.51.100.1", "2001:db8::1"}
+	one.Spec.Type, one.Spec.Ports[0].NodePort = service.TypeNodePort, 30080
 	two.Spec.Ports = append(two.Spec.Ports, service.Port{Name: "dns", Port: 53, Protocol: service.UDP}, service.Port{Name: "sig", Port: 5060, Protocol: service.SCTP})
 	two.Spec.Ports[0].Name = "http"
 	pod := webPod("p1", "one", "10.244.0.1")
@@ -64,8 +66,9 @@ func TestNATKeepsWhatIsNotItsOwn(t *testing.T) {
 	have, err := client.Read(ctx)
 	require.NoError(t, err)
 	require.Equal(t, own.Networks, have.Networks)
-	require.Len(t, have.Forwards, 7)
+	require.Len(t, have.Forwards, 9)
 	require.Len(t, have.Virtual, 2)
+	require.Equal(t, natState().NodePorts.In, have.Local)
 
 	// The same again changes nothing, also for a Proxy and a client that start anew.
 	plan, err := p.Sync(ctx, natState())
@@ -87,6 +90,7 @@ func TestNATKeepsWhatIsNotItsOwn(t *testing.T) {
 	require.Equal(t, own.Networks, left.Networks)
 	require.Empty(t, left.Forwards)
 	require.Empty(t, left.Virtual)
+	require.Empty(t, left.Local)
 }
 
 func TestNATLeavesNothing(t *testing.T) {
@@ -115,7 +119,7 @@ func TestNATEqualsFullSync(t *testing.T) {
 	w := newRandomWorld(rand.New(rand.NewPCG(7, 7)))
 	w.plain = true
 	for n, s := range w.services {
-		w.services[n] = w.onlyCluster(s)
+		w.services[n] = onlyNAT(s)
 	}
 	_, err := p.Sync(ctx, w.state())
 	require.NoError(t, err)
@@ -126,6 +130,7 @@ func TestNATEqualsFullSync(t *testing.T) {
 		require.NoError(t, err, "step %d", step)
 		have, err := stepped.Read(ctx)
 		require.NoError(t, err)
+		require.Equal(t, w.nodePorts() > 0, len(have.Local) > 0, "step %d", step)
 		want, err := whole.Read(ctx)
 		require.NoError(t, err)
 		require.Equal(t, want, have, "step %d", step)
@@ -143,7 +148,7 @@ func TestNATRefusesWhatItCannotServe(t *testing.T) {
 	require.NoError(t, err)
 
 	port, sticky, local := webService("port", "10.96.0.3"), webService("sticky", "10.96.0.4"), webService("local", "10.96.0.5")
-	port.Spec.Type, port.Spec.Ports[0].NodePort = service.TypeNodePort, 30080
+	port.Spec.Type, port.Spec.Ports[0].NodePort, port.Spec.ExternalTrafficPolicy = service.TypeNodePort, 30081, service.PolicyLocal
 	sticky.Spec.SessionAffinity = service.AffinityClientIP
 	local.Spec.ExternalIPs, local.Spec.ExternalTrafficPolicy = []string{"198.51.100.5"}, service.PolicyLocal
 	near := webService("near", "10.96.0.6")
@@ -155,7 +160,7 @@ func TestNATRefusesWhatItCannotServe(t *testing.T) {
 	})
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	for _, part := range []string{
-		"node-port *4:30080/TCP of default/port: the NAT backend does not serve node ports",
+		"node-port *4:30081/TCP of default/port: the NAT backend does not serve externalTrafficPolicy Local",
 		"cluster-ip 10.96.0.4:80/TCP of default/sticky: the NAT backend does not serve sessionAffinity",
 		"external-ip 198.51.100.5:80/TCP of default/local: the NAT backend does not serve externalTrafficPolicy Local",
 		"load-balancer 198.51.100.6:80/TCP of default/near: the NAT backend does not serve loadBalancerSourceRanges",

@@ -18,7 +18,7 @@ type randomWorld struct {
 	slices   map[string]service.EndpointSlice
 	pods     map[string]service.Pod
 	nodes    map[string]service.Node
-	plain    bool // only what every backend serves
+	plain    bool // only what the NAT backend serves
 }
 
 func newRandomWorld(r *rand.Rand) *randomWorld {
@@ -35,6 +35,7 @@ func (w *randomWorld) state() service.State {
 		Services: sorted(w.services), EndpointSlices: sorted(w.slices), Pods: sorted(w.pods), Nodes: sorted(w.nodes),
 		PodRanges:     []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:10:244::/48")},
 		ServiceRanges: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")},
+		NodePorts:     service.NodePortAddresses{In: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}},
 	}
 }
 
@@ -143,17 +144,29 @@ func (w *randomWorld) service(n string) service.Service {
 		s.Spec.Ports[0].NodePort = 0
 	}
 	if w.plain {
-		return w.onlyCluster(s)
+		return onlyNAT(s)
 	}
 	return s
 }
 
-// onlyCluster takes from a Service what only some backends serve.
-func (w *randomWorld) onlyCluster(s service.Service) service.Service {
-	s.Spec.Type, s.Spec.ExternalTrafficPolicy, s.Spec.SessionAffinity, s.Spec.HealthCheckNodePort = "", "", "", 0
-	s.Spec.Ports = slices.Clone(s.Spec.Ports)
-	s.Spec.Ports[0].NodePort = 0
+// onlyNAT takes from a Service what the NAT backend does not serve.
+func onlyNAT(s service.Service) service.Service {
+	if s.Spec.Type != "" {
+		s.Spec.Type = service.TypeNodePort
+	}
+	s.Spec.ExternalTrafficPolicy, s.Spec.SessionAffinity, s.Spec.HealthCheckNodePort = "", "", 0
 	return s
+}
+
+// nodePorts counts the IPv4 node ports that are served.
+func (w *randomWorld) nodePorts() int {
+	n := 0
+	for _, s := range w.services {
+		if len(s.Spec.ClusterIPs) > 0 && s.Spec.Ports[0].NodePort != 0 {
+			n++
+		}
+	}
+	return n
 }
 
 func (w *randomWorld) slice(n string) service.EndpointSlice {

@@ -35,6 +35,7 @@ var (
 // lab is the cluster of namespaces, seen by one row in one family.
 type lab struct {
 	node    nstest.Node
+	far     nstest.Node
 	outside nstest.End // a host that is neither node nor pod
 	pods    map[string]nstest.End
 	proxy   *service.Proxy
@@ -49,7 +50,7 @@ func newLab(t *testing.T, c Config) *lab {
 	nstest.Require(t, nstest.BrNetfilter)
 	cluster := nstest.NewCluster(t, 2, 3)
 	cluster.RouteDirectly(t)
-	l := &lab{node: cluster.Nodes[0], pods: map[string]nstest.End{}, family: service.IPv4}
+	l := &lab{node: cluster.Nodes[0], far: cluster.Nodes[1], pods: map[string]nstest.End{}, family: service.IPv4}
 	l.outside = nstest.End{NS: cluster.Underlay, Link: "underlay0", V4: netip.MustParsePrefix("192.168.50.1/24"), V6: netip.MustParsePrefix("fd50::1/64")}
 	for _, p := range serviceRanges {
 		nstest.Route(t, l.outside.NS, p, l.node.Addr(p.Addr().Is6()))

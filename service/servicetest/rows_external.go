@@ -108,31 +108,3 @@ func externalRows() []row {
 		},
 	}
 }
-
-func nodePortRows() []row {
-	const port = 30080
-	return []row{
-		{
-			name:  "node port on every address of the node",
-			needs: NodePorts,
-			state: func(l *lab) service.State {
-				s := l.service(0)
-				s.Spec.Type = service.TypeNodePort
-				s.Spec.Ports[0].NodePort, s.Spec.Ports[1].NodePort = port, port
-				return l.world([]service.Service{s}, l.slice(0, here1, far1))
-			},
-			check: func(t *testing.T, l *lab) {
-				l.servesExternal(t, netip.AddrPortFrom(l.node.Addr(l.v6()), port))
-				bridge := gateway(l.node.PodV4)
-				if l.v6() {
-					bridge = gateway(l.node.PodV6)
-				}
-				spreads(t, l.fromPod(), "tcp", netip.AddrPortFrom(bridge, port), here1, far1)
-				l.update(t, service.Changes{EndpointSlices: []service.EndpointSlice{l.slice(0)}})
-				for _, from := range l.everywhere() {
-					refuses(t, from, netip.AddrPortFrom(l.node.Addr(l.v6()), port))
-				}
-			},
-		},
-	}
-}
