@@ -138,6 +138,7 @@ func up(ctx context.Context, o options, plan layout.Cluster, out *report.Printer
 	if err := c.prove(ctx); err != nil {
 		return run.Explain(ctx, stderr, "cluster", err)
 	}
+	out.Summary("everything holds")
 	if o.keep {
 		if err := traces.Keep(); err != nil {
 			return run.Explain(ctx, stderr, "cluster", err)

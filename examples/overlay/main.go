@@ -78,6 +78,6 @@ func (n *network) show(ctx context.Context) error {
 	if !n.out.Conditions(results, everyLine) {
 		return errCondition
 	}
-	n.out.Line("")
+	n.out.Summary("all four conditions hold")
 	return nil
 }

@@ -21,18 +21,24 @@ type Printer struct {
 
 	mu    sync.Mutex
 	w     io.Writer
+	begin time.Time
 	color bool
 	open  bool // a step's line waits for its end
 }
 
 // New returns a printer for w.
 func New(w io.Writer) *Printer {
-	p := &Printer{w: w}
+	p := &Printer{w: w, begin: time.Now()}
 	if file, ok := w.(*os.File); ok && os.Getenv("NO_COLOR") == "" {
 		_, err := unix.IoctlGetTermios(int(file.Fd()), unix.TCGETS)
 		p.color = err == nil
 	}
 	return p
+}
+
+// Summary prints a last line with the time since the printer was made.
+func (p *Printer) Summary(text string) {
+	p.Line("\n%s (%s)", text, elapsed(time.Since(p.begin)))
 }
 
 const column = 46 // where the outcome of a step stands
