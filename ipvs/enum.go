@@ -58,7 +58,7 @@ const (
 	LeastConnection                         Scheduler = "lc"    // the fewest connections
 	WeightedLeastConnection                 Scheduler = "wlc"   // the fewest connections for its weight
 	WeightedFailover                        Scheduler = "fo"    // the highest weight that is available
-	WeightedOverflow                        Scheduler = "ovf"   // the highest weight until it has as many connections as its weight
+	WeightedOverflow                        Scheduler = "ovf"   // the highest weight until it has more connections than its weight
 	LocalityBasedLeastConnection            Scheduler = "lblc"  // by the destination address, for caches
 	LocalityBasedLeastConnectionReplication Scheduler = "lblcr" // the same with sets of servers
 	DestinationHashing                      Scheduler = "dh"    // by hash of the destination address

@@ -5,6 +5,7 @@ package ipvs_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -119,4 +120,24 @@ func ipvsadmDestination(d ipvs.Destination) string {
 		s += map[ipvs.TunnelChecksum]string{ipvs.NoChecksum: " --tun-nocsum", ipvs.Checksum: " --tun-csum", ipvs.RemoteChecksum: " --tun-remcsum"}[d.Tunnel.Checksum]
 	}
 	return s
+}
+
+// statsLine returns the numbers of the first service that ipvsadm --stats --exact shows.
+func statsLine(t *testing.T, out string) []uint64 {
+	t.Helper()
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) != 7 || f[0] != "TCP" {
+			continue
+		}
+		var numbers []uint64
+		for _, n := range f[2:] {
+			v, err := strconv.ParseUint(n, 10, 64)
+			require.NoError(t, err)
+			numbers = append(numbers, v)
+		}
+		return numbers
+	}
+	require.Fail(t, "no service", out)
+	return nil
 }
