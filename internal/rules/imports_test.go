@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"internal/nstest":                     {"netns"},
 	"internal/nstest/account":             {},
 	"internal/nstest/account/cmd/account": {"internal/nstest/account"},
-	"internal/vmtest":                     {},
+	"internal/vmtest":                     {"internal/nstest/account"},
 	"internal/vmtest/cmd/podvm":           {"internal/vmtest"},
 	"internal/rules":                      {},
 	"internal/compat":                     {"policy", "service"},

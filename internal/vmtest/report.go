@@ -1,14 +1,13 @@
 package vmtest
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/podplumb/podplumb/internal/nstest/account"
 )
 
 // Deferred is the tests of one package that a host run left to the guest.
@@ -21,55 +20,33 @@ type Deferred struct {
 // ReadReport collects the "guest" lines of all files in a report folder, sorted by import path. Lines of other kinds are left out;
 // a malformed line is an error.
 func ReadReport(dir string) ([]Deferred, error) {
-	entries, err := os.ReadDir(dir)
+	report, err := account.ReadReport(dir)
 	if err != nil {
-		return nil, fmt.Errorf("vmtest: report: %w", err)
+		return nil, fmt.Errorf("vmtest: %w", err)
 	}
 	byPath := map[string]*Deferred{}
-	for _, e := range entries {
-		if !e.Type().IsRegular() {
-			continue
-		}
-		f, err := os.Open(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("vmtest: report: %w", err)
-		}
-		err = readReport(f, byPath)
-		f.Close()
-		if err != nil {
-			return nil, fmt.Errorf("vmtest: report %s: %w", f.Name(), err)
+	for test, asked := range report {
+		for feature, answer := range asked {
+			if answer != account.AnswerGuest {
+				continue
+			}
+			d := byPath[test.Package]
+			if d == nil {
+				d = &Deferred{ImportPath: test.Package}
+				byPath[test.Package] = d
+			}
+			d.Tests = append(d.Tests, test.Name)
+			d.Features = append(d.Features, feature)
 		}
 	}
 	out := make([]Deferred, 0, len(byPath))
-	for _, d := range byPath {
+	for _, path := range slices.Sorted(maps.Keys(byPath)) {
+		d := byPath[path]
 		slices.Sort(d.Tests)
 		slices.Sort(d.Features)
-		d.Tests, d.Features = slices.Compact(d.Tests), slices.Compact(d.Features)
-		out = append(out, *d)
+		out = append(out, Deferred{ImportPath: path, Tests: slices.Compact(d.Tests), Features: slices.Compact(d.Features)})
 	}
-	slices.SortFunc(out, func(a, b Deferred) int { return strings.Compare(a.ImportPath, b.ImportPath) })
 	return out, nil
-}
-
-func readReport(r io.Reader, byPath map[string]*Deferred) error {
-	lines := bufio.NewScanner(r)
-	for n := 1; lines.Scan(); n++ {
-		f := strings.Split(lines.Text(), "\t")
-		if len(f) != 4 || f[0] == "" || f[1] == "" || f[2] == "" {
-			return fmt.Errorf("line %d: want kind, import path, test and feature with tabs between, not %q", n, lines.Text())
-		}
-		if f[0] != "guest" {
-			continue
-		}
-		d := byPath[f[1]]
-		if d == nil {
-			d = &Deferred{ImportPath: f[1]}
-			byPath[f[1]] = d
-		}
-		d.Tests = append(d.Tests, f[2])
-		d.Features = append(d.Features, f[3])
-	}
-	return lines.Err()
 }
 
 // Pattern is the value for -test.run that selects exactly these tests.

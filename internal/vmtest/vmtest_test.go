@@ -206,7 +206,7 @@ func TestReadReport(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "c"), []byte("guest m/veth TestVLAN\n"), 0o644))
 	_, err = vmtest.ReadReport(dir)
-	require.ErrorContains(t, err, "line 1: want kind, import path, test and feature")
+	require.ErrorContains(t, err, "line 1: 1 fields, want 4")
 	_, err = vmtest.ReadReport(filepath.Join(dir, "none"))
 	require.ErrorIs(t, err, os.ErrNotExist)
 }

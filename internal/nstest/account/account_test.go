@@ -61,7 +61,7 @@ func TestReadReport(t *testing.T) {
 	write := func(name, text string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	write("1", "run\tm/a\tTestA\tnftables\nguest\tm/a\tTestA\tipvs\n")
+	write("1", "run\tm/a\tTestA\tnftables\nguest\tm/a\tTestA\tipvs\nrun\tm/a\tTestA\tipvs\n")
 	write("2", "skip\tm/b\tTestB/v6\tvlan filtering\n")
 	r, err := account.ReadReport(dir)
 	require.NoError(t, err)

@@ -53,7 +53,7 @@ func (r Report) read(in io.Reader) error {
 	lines := bufio.NewScanner(in)
 	for n := 1; lines.Scan(); n++ {
 		f := strings.Split(lines.Text(), "\t")
-		if len(f) != 4 {
+		if len(f) != 4 || f[1] == "" || f[2] == "" {
 			return fmt.Errorf("line %d: %d fields, want 4: %q", n, len(f), lines.Text())
 		}
 		answer, test := Answer(f[0]), Test{Package: f[1], Name: f[2]}
@@ -63,7 +63,9 @@ func (r Report) read(in io.Reader) error {
 		if r[test] == nil {
 			r[test] = Asked{}
 		}
-		r[test][f[3]] = answer
+		if old := r[test][f[3]]; old == "" || old == AnswerRun { // what was missing once was not there for all of the test
+			r[test][f[3]] = answer
+		}
 	}
 	return lines.Err()
 }
