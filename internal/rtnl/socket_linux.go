@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -15,17 +16,54 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
-// socket is a netlink socket that waits in the runtime's poller, so that deadlines and Close work at any time.
+// socket is a netlink socket that waits in the runtime's poller, so that deadlines and Close work at any time. The kernel answers
+// requests before the send returns, so most sockets never wait; and the poller would wake a thread for every answer. Therefore it
+// learns of the socket, by a second descriptor, only when there is first something to wait for.
 type socket struct {
-	file   *os.File
+	file   *os.File // not in the poller
 	raw    syscall.RawConn
 	buf    []byte
 	closed atomic.Bool
+
+	mu     sync.Mutex // guards polled
+	polled *os.File
 }
 
 func (s *socket) close() error {
 	s.closed.Store(true)
-	return s.file.Close()
+	err := s.file.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.polled != nil {
+		err = errors.Join(err, s.polled.Close())
+	}
+	return err
+}
+
+// poller returns the descriptor that can be waited for.
+func (s *socket) poller() (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.polled != nil {
+		return s.polled, nil
+	}
+	fd, err := -1, error(nil)
+	if cerr := s.raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
+		return nil, cerr
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	if s.closed.Load() { // close came between, and may have found nothing to close
+		_ = unix.Close(fd)
+		return nil, os.ErrClosed
+	}
+	s.polled = os.NewFile(uintptr(fd), "rtnetlink")
+	return s.polled, nil
 }
 
 // cause turns the poller's errors into ones that errors.Is knows: os.ErrClosed, and the reason why ctx ended.
@@ -47,7 +85,7 @@ func (s *socket) cause(ctx context.Context, err error) error {
 func openSocket(ns *netns.NS, groups uint32) (*socket, error) {
 	var s *socket
 	open := func() error {
-		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 		if err != nil {
 			return os.NewSyscallError("socket", err)
 		}
@@ -103,7 +141,11 @@ func (s *socket) bound(ctx context.Context) (stop func(), err error) {
 
 // until sets the deadline (zero: none) and lets the end of ctx cut it short.
 func (s *socket) until(ctx context.Context, deadline time.Time) (stop func(), err error) {
-	if err := s.file.SetDeadline(deadline); err != nil {
+	polled, err := s.poller()
+	if err != nil {
+		return nil, err
+	}
+	if err := polled.SetDeadline(deadline); err != nil {
 		return nil, err
 	}
 	if ctx.Done() == nil {
@@ -111,7 +153,7 @@ func (s *socket) until(ctx context.Context, deadline time.Time) (stop func(), er
 	}
 	done := make(chan struct{})
 	release := context.AfterFunc(ctx, func() {
-		_ = s.file.SetDeadline(time.Unix(1, 0))
+		_ = polled.SetDeadline(time.Unix(1, 0))
 		close(done)
 	})
 	return func() {
@@ -122,9 +164,9 @@ func (s *socket) until(ctx context.Context, deadline time.Time) (stop func(), er
 	}, nil
 }
 
-// attempt runs try, which does not wait, until it is done. The kernel answers most requests before the send returns, so the first try
-// is made at once; only when that has to wait is wait asked to set the deadline, which costs a wake-up of the runtime's poller.
-func (s *socket) attempt(on func(func(uintptr) bool) error, wait func() error, try func(fd uintptr) bool) error {
+// attempt runs try, which does not wait, until it is done. The first try is made at once; only when that has to wait is wait asked to
+// set the deadline, and is the poller asked by the given method.
+func (s *socket) attempt(on func(syscall.RawConn, func(uintptr) bool) error, wait func() error, try func(fd uintptr) bool) error {
 	done := false
 	if err := s.raw.Control(func(fd uintptr) { done = try(fd) }); err != nil || done {
 		return err
@@ -132,13 +174,21 @@ func (s *socket) attempt(on func(func(uintptr) bool) error, wait func() error, t
 	if err := wait(); err != nil {
 		return err
 	}
-	return on(try)
+	polled, err := s.poller()
+	if err != nil {
+		return err
+	}
+	raw, err := polled.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return on(raw, try)
 }
 
 func (s *socket) send(b []byte, wait func() error) error {
 	var err error
-	if werr := s.attempt(s.raw.Write, wait, func(fd uintptr) bool {
-		err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	if werr := s.attempt(syscall.RawConn.Write, wait, func(fd uintptr) bool {
+		err = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		return err != unix.EAGAIN
 	}); werr != nil {
 		return werr
@@ -152,8 +202,8 @@ func (s *socket) receive(wait func() error) ([]byte, error) {
 		var n int
 		var from unix.Sockaddr
 		var err error
-		if rerr := s.attempt(s.raw.Read, wait, func(fd uintptr) bool {
-			n, from, err = unix.Recvfrom(int(fd), s.buf, unix.MSG_TRUNC)
+		if rerr := s.attempt(syscall.RawConn.Read, wait, func(fd uintptr) bool {
+			n, from, err = unix.Recvfrom(int(fd), s.buf, unix.MSG_TRUNC|unix.MSG_DONTWAIT)
 			return err != unix.EAGAIN
 		}); rerr != nil {
 			return nil, rerr
