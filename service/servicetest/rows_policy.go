@@ -2,6 +2,7 @@ package servicetest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/podplumb/podplumb/internal/nstest"
 	"github.com/podplumb/podplumb/service"
@@ -67,6 +68,29 @@ func policyRows() []row {
 					t.Fatalf("still answered by %s, which is no endpoint any more", first)
 				}
 				spreads(t, l.fromPod(), "tcp", l.vip(0, 80), second)
+				l.update(t, service.Changes{EndpointSlices: []service.EndpointSlice{l.slice(0)}})
+				refuses(t, l.fromPod(), l.vip(0, 80))
+			},
+		},
+		{
+			name:  "session affinity ends when a client was silent for so long",
+			needs: Affinity,
+			state: func(l *lab) service.State {
+				s, seconds := l.service(0), int32(1)
+				s.Spec.SessionAffinity = service.AffinityClientIP
+				s.Spec.SessionAffinityConfig = &service.AffinityConfig{ClientIP: &service.ClientIPConfig{TimeoutSeconds: &seconds}}
+				return l.world([]service.Service{s}, l.slice(0, here1, here2, far1, far2))
+			},
+			check: func(t *testing.T, l *lab) {
+				first := nstest.Reaches(t, l.fromPod().ns, "tcp", l.vip(0, 80)).Server
+				spreads(t, l.fromPod(), "tcp", l.vip(0, 80), first)
+				for range 20 { // the odds that chance gives the same one of four 20 times are one in 10^12
+					<-time.After(1200 * time.Millisecond)
+					if nstest.Reaches(t, l.fromPod().ns, "tcp", l.vip(0, 80)).Server != first {
+						return
+					}
+				}
+				t.Fatalf("still answered by %s alone", first)
 			},
 		},
 	}
