@@ -2,6 +2,7 @@ package vxlan
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -15,28 +16,31 @@ const addrPatience = time.Second
 // acknowledged the request (addrconf_dad_work). Until then packets to the address are not taken.
 type addrWait struct {
 	monitor *rtnl.Monitor
-	missing map[netip.Prefix]bool
-	indexes map[int]bool
+	missing map[newAddr]bool
+}
+
+type newAddr struct {
+	index  int
+	prefix netip.Prefix
 }
 
 // expectAddrs begins to listen before the addresses among the tasks are added. Without any there is nothing to wait for.
 func (w *writer) expectAddrs(tasks []task) (*addrWait, error) {
-	a := &addrWait{missing: map[netip.Prefix]bool{}, indexes: map[int]bool{}}
+	a := &addrWait{missing: map[newAddr]bool{}}
 	for _, t := range tasks {
 		if t.want.kind == kindAddr && t.want.prefix.Addr().Is6() {
-			a.missing[prefixOf(t.want)] = true
-			a.indexes[w.index[t.want.dev]] = true
+			a.missing[newAddr{w.index[t.want.dev], prefixOf(t.want)}] = true
 		}
 	}
 	if len(a.missing) == 0 {
 		return a, nil
 	}
 	var err error
-	a.monitor, err = rtnl.Watch(w.cfg.NetNS, rtnl.AddrEvents)
+	a.monitor, err = rtnl.Watch(w.cfg.NetNS, rtnl.AddrEvents|rtnl.LinkEvents)
 	return a, err
 }
 
-// wait returns when all addresses are there, and in any case soon.
+// wait returns when all addresses are there or their device is gone again, and in any case soon.
 func (a *addrWait) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, addrPatience)
 	defer cancel()
@@ -45,8 +49,11 @@ func (a *addrWait) wait(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if e.Addr != nil && !e.Removed && a.indexes[e.Addr.Index] {
-			delete(a.missing, e.Addr.Prefix)
+		switch {
+		case e.Addr != nil:
+			delete(a.missing, newAddr{e.Addr.Index, e.Addr.Prefix})
+		case e.Link != nil && e.Removed:
+			maps.DeleteFunc(a.missing, func(n newAddr, _ bool) bool { return n.index == e.Link.Index })
 		}
 	}
 }
