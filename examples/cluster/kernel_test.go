@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,12 @@ import (
 	"github.com/podplumb/podplumb/examples/internal/kerneltest"
 	"github.com/podplumb/podplumb/netns"
 )
+
+//go:embed README.md
+var readme string
+
+//go:embed shop
+var shop embed.FS
 
 func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m, main.Run)) }
 
@@ -40,17 +47,20 @@ func TestShipped(t *testing.T) {
 	} {
 		require.Contains(t, stdout, want)
 	}
-	machine.Readme(t, "sudo go run ./examples/cluster", "demo", stdout)
+	machine.Readme(t, readme, "sudo go run ./examples/cluster", "demo", stdout)
 }
 
 func TestOrdinaryApplication(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
-	stdout, stderr := machine.Run(t, 0, "-f", "shop")
+	dir := t.TempDir()
+	require.NoError(t, os.CopyFS(dir, shop))
+	dir = filepath.Join(dir, "shop")
+	stdout, stderr := machine.Run(t, 0, "-f", dir)
 	require.Equal(t, "warning: shop.yaml: document 4 (line 85): v1 ConfigMap settings: this kind is not run here and was passed over\n"+
 		"warning: no document declares a Node: 2 are made up\n", stderr)
 	require.Contains(t, stdout, "\nok      Service shop/web at [fd00:10:96::2]:9090/TCP\n")
 	require.Contains(t, stdout, "\nok      Service shop/names at 10.96.0.3:53/UDP\n")
-	machine.Run(t, 0, "-f", "shop/shop.yaml", "-nodes", "1")
+	machine.Run(t, 0, "-f", filepath.Join(dir, "shop.yaml"), "-nodes", "1")
 }
 
 // directory writes manifests into a new directory.

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	_ "embed" // the README
 	"os"
 	"strings"
 	"syscall"
@@ -13,6 +14,9 @@ import (
 	main "github.com/podplumb/podplumb/examples/overlay"
 )
 
+//go:embed README.md
+var readme string
+
 func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m, main.Run)) }
 
 func TestOverlay(t *testing.T) {
@@ -21,7 +25,7 @@ func TestOverlay(t *testing.T) {
 	require.Empty(t, stderr)
 	require.Equal(t, 4, strings.Count(stdout, "\nok "), "four conditions")
 	require.NotContains(t, stdout, "FAILED")
-	machine.Readme(t, "sudo go run ./examples/overlay", "overlay", stdout)
+	machine.Readme(t, readme, "sudo go run ./examples/overlay", "overlay", stdout)
 }
 
 func TestInterrupted(t *testing.T) {

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	_ "embed" // the README
 	"os"
 	"syscall"
 	"testing"
@@ -12,13 +13,16 @@ import (
 	main "github.com/podplumb/podplumb/examples/pod"
 )
 
+//go:embed README.md
+var readme string
+
 func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m, main.Run)) }
 
 func TestPod(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
 	stdout, stderr := machine.Run(t, 0)
 	require.Empty(t, stderr)
-	machine.Readme(t, "sudo go run ./examples/pod", "pod", stdout)
+	machine.Readme(t, readme, "sudo go run ./examples/pod", "pod", stdout)
 }
 
 func TestVerbose(t *testing.T) {

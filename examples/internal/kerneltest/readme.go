@@ -30,20 +30,17 @@ func Masked(output string) string {
 	return output
 }
 
-// Readme requires that the README of this directory shows the output of a run (under its usual name), in a block that follows the line with the command.
-// With PODPLUMB_README=update it writes it there.
-func (m *Machine) Readme(t testing.TB, command, usualName, output string) {
+// Readme requires that the text of this directory's README shows the output of a run (under its usual name), in a block that
+// begins with the command. With PODPLUMB_README=update it writes it there.
+func (m *Machine) Readme(t testing.TB, text, command, usualName, output string) {
 	t.Helper()
 	output = strings.ReplaceAll(output, m.Name, usualName)
-	const file = "README.md"
-	text, err := os.ReadFile(file)
-	require.NoError(t, err)
-	before, rest, ok := strings.Cut(string(text), "```console\n$ "+command+"\n")
+	before, rest, ok := strings.Cut(text, "```console\n$ "+command+"\n")
 	require.Truef(t, ok, "README.md has no block that begins with: $ %s", command)
 	shown, after, ok := strings.Cut(rest, "```\n")
 	require.True(t, ok)
 	if os.Getenv("PODPLUMB_README") == "update" {
-		require.NoError(t, os.WriteFile(file, []byte(before+"```console\n$ "+command+"\n"+output+"```\n"+after), 0o644))
+		require.NoError(t, os.WriteFile("README.md", []byte(before+"```console\n$ "+command+"\n"+output+"```\n"+after), 0o644))
 		return
 	}
 	require.Equal(t, Masked(output), Masked(shown), "PODPLUMB_README=update go test writes the new output")
