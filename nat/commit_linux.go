@@ -18,6 +18,14 @@ func (c *Client) commit(ctx context.Context, p Plan) ([]flow, error) {
 	}
 	t := transaction{c: c, batch: nft.NewBatch(), edits: &edits{}}
 	flows := t.begin(p)
+	left := c.left(p)
+	if len(left) > 0 && !t.create {
+		found, err := c.kept(ctx, left)
+		if err != nil {
+			return nil, err
+		}
+		unlearn(t.batch, c.lay, found)
+	}
 	w := c.world
 	w.ranges(p, t.edits)
 	for _, ch := range p.forwards {
@@ -36,9 +44,24 @@ func (c *Client) commit(ctx context.Context, p Plan) ([]flow, error) {
 		}
 	}
 	if err := t.flush(ctx); err != nil {
+		if len(left) > 0 && errors.Is(err, unix.EBUSY) {
+			// A client learnt another target since: plan again.
+			return nil, nft.ErrStale
+		}
 		return nil, err
 	}
-	return flows, nil
+	return flows, c.forgetClients(ctx, left)
+}
+
+// left lists the targets that go from forwards with affinity.
+func (c *Client) left(p Plan) []flow {
+	var list []flow
+	for _, ch := range p.forwards {
+		if have := c.world.forwards[ch.Key]; have != nil {
+			list = appendLeft(list, have.Forward, ch.Want)
+		}
+	}
+	return list
 }
 
 // remove deletes the table.

@@ -49,7 +49,7 @@ func (k Key) compare(o Key) int {
 
 // equal compares canonical forwards.
 func (f *Forward) equal(o *Forward) bool {
-	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && slices.Equal(f.To, o.To)
+	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Affinity == o.Affinity && slices.Equal(f.To, o.To)
 }
 
 // Empty says that there is nothing to do.
@@ -106,6 +106,9 @@ func (f Forward) detail() string {
 		b.WriteString(f.Name + " ")
 	}
 	b.WriteString("to " + f.targets())
+	if f.Affinity != 0 {
+		b.WriteString(" affinity " + f.Affinity.String())
+	}
 	if f.Masquerade != MasqueradeHairpin {
 		b.WriteString(" masquerade " + f.Masquerade.String())
 	}
@@ -134,6 +137,9 @@ func (f Forward) change(want Forward) string {
 	}
 	if f.Empty != want.Empty {
 		parts = append(parts, "empty "+f.Empty.String()+" -> "+want.Empty.String())
+	}
+	if f.Affinity != want.Affinity {
+		parts = append(parts, "affinity "+f.Affinity.String()+" -> "+want.Affinity.String())
 	}
 	if f.Masquerade != want.Masquerade {
 		parts = append(parts, "masquerade "+f.Masquerade.String()+" -> "+want.Masquerade.String())

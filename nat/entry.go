@@ -3,6 +3,7 @@ package nat
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -31,6 +32,9 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 	}
 	w.flags(f, key, have, next, e)
 	w.contrast(f, k, have, next, e)
+	if err := w.affinity(f, key, have, next, e); err != nil {
+		return err
+	}
 	w.hairpins(f, have, next, e)
 	if next == nil {
 		delete(w.forwards, k)
@@ -102,10 +106,10 @@ func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) err
 	from, to := w.door(f, have), w.door(f, next)
 	var fromLane, toLane lane
 	if from == f.forwards {
-		fromLane = laneFor(len(have.slots), have.Key().node())
+		fromLane = laneFor(have)
 	}
 	if to == f.forwards {
-		toLane = laneFor(len(next.slots), next.Key().node())
+		toLane = laneFor(next)
 	}
 	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty) {
 		return nil
@@ -200,6 +204,34 @@ func (f *family) masquerade(en *entry) *nft.Set {
 		return f.masqFar
 	case MasqueradeAll:
 		return f.masqAll
+	}
+	return nil
+}
+
+// affinity edits what says how long to keep a client's target.
+func (w *world) affinity(f *family, key []byte, have, next *entry, e *edits) error {
+	var was, is time.Duration
+	if have != nil {
+		was = have.Affinity
+	}
+	if next != nil {
+		is = next.Affinity
+	}
+	if was == is {
+		return nil
+	}
+	if was != 0 {
+		e.del(f.sticky, nft.Element{Key: key})
+	}
+	if is != 0 {
+		number, err := w.takeLane(lane{learn: is}, e)
+		if err != nil {
+			return err
+		}
+		e.add(f.sticky, nft.Element{Key: key, Data: nft.AppendUint32(nil, number)})
+	}
+	if was != 0 {
+		w.lanes[lane{learn: was}].count--
 	}
 	return nil
 }

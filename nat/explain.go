@@ -121,6 +121,9 @@ func (s State) explainForward(f Forward, p Packet) Explanation {
 	if f.Name != "" {
 		by += " (" + f.Name + ")"
 	}
+	if f.Affinity != 0 {
+		by += ", where a client keeps its target for " + f.Affinity.String()
+	}
 	if len(f.To) == 0 {
 		return Explanation{Outcome: f.Empty.outcome(), By: by + ", which has no targets"}
 	}

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"slices"
+	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -15,8 +16,9 @@ func Ruleset(c Config, slots ...int) string {
 	l := newLayout(c)
 	t := *l.table
 	for _, n := range slots {
-		t.Chains = append(t.Chains, laneFor(n, false).chain(l), laneFor(n, true).chain(l))
+		t.Chains = append(t.Chains, lane{size: laneSize(n)}.chain(l), lane{size: laneSize(n), node: true, sticky: true}.chain(l))
 	}
+	t.Chains = append(t.Chains, lane{learn: 3 * time.Hour}.chain(l))
 	return t.String()
 }
 
@@ -87,7 +89,7 @@ func elementID(s *nft.Set, e *nft.Element) string { return s.Name + " " + s.Form
 // Lane returns the name of the lane for a number of slots, how many it draws
 // from and how many every forward in it has.
 func Lane(slots int) (name string, size, sure int) {
-	l := laneFor(slots, false)
+	l := lane{size: laneSize(slots)}
 	return l.name(), l.size, l.sure()
 }
 

@@ -1,16 +1,16 @@
 package nat
 
 import (
-	"fmt"
 	"math/bits"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
 
-// A lane is a chain that draws one of a number of slots at random. All
-// forwards with about as many slots share it.
+// A lane is a chain that forwards share: one that draws one of a number of
+// slots at random, or one that learns which target a client has.
 //
 // Up to exactLanes slots there is a lane for every number. Above, lanes lie a
 // sixteenth of an octave apart, so that there are at most 224 of them: a draw
@@ -18,19 +18,25 @@ import (
 // from a number of slots that every forward of the lane has. The share of a
 // target is off by less than (1/17)^3.
 type lane struct {
-	size int  // the number that is drawn from
-	node bool // for forwards of an unspecified address
+	size   int           // the number that is drawn from
+	node   bool          // for forwards of an unspecified address
+	sticky bool          // a client's earlier target comes first
+	learn  time.Duration // how long to keep a client's target; the rest is zero then
 }
 
 const exactLanes = 64
 
-// laneFor returns the lane for a number of slots.
-func laneFor(slots int, node bool) lane {
-	if slots > exactLanes {
-		step := laneStep(slots)
-		slots = (slots + step - 1) / step * step
+// laneFor returns the lane of an entry with slots.
+func laneFor(en *entry) lane {
+	return lane{size: laneSize(len(en.slots)), node: en.Key().node(), sticky: en.Affinity != 0}
+}
+
+func laneSize(slots int) int {
+	if slots <= exactLanes {
+		return slots
 	}
-	return lane{size: slots, node: node}
+	step := laneStep(slots)
+	return (slots + step - 1) / step * step
 }
 
 // laneStep is the distance of the lanes around a number of slots. It is the
@@ -47,41 +53,73 @@ func (l lane) sure() int {
 }
 
 const (
-	lanePrefix = "random-"
-	nodePrefix = "node-"
+	lanePrefix   = "random-"
+	nodePrefix   = "node-"
+	stickyPrefix = "sticky-"
+	learnPrefix  = "learn-"
 )
 
 func (l lane) name() string {
-	if l.node {
-		return fmt.Sprintf("%s%s%d", nodePrefix, lanePrefix, l.size)
+	if l.learn != 0 {
+		return learnPrefix + strconv.Itoa(int(l.learn/time.Second))
 	}
-	return fmt.Sprintf("%s%d", lanePrefix, l.size)
+	name := lanePrefix + strconv.Itoa(l.size)
+	if l.sticky {
+		name = stickyPrefix + name
+	}
+	if l.node {
+		name = nodePrefix + name
+	}
+	return name
 }
 
 // parseLane is the inverse of name.
 func parseLane(name string) (lane, bool) {
-	rest, node := strings.CutPrefix(name, nodePrefix)
-	digits, ok := strings.CutPrefix(rest, lanePrefix)
-	n, err := strconv.Atoi(digits)
-	if !ok || err != nil || n < 1 || n > maxSlots || laneFor(n, node).size != n {
-		return lane{}, false
+	var l lane
+	if digits, ok := strings.CutPrefix(name, learnPrefix); ok {
+		n, err := strconv.Atoi(digits)
+		l.learn = time.Duration(n) * time.Second
+		return l, err == nil && n > 0 && l.learn <= maxAffinity && l.name() == name
 	}
-	return lane{size: n, node: node}, true
+	name, l.node = strings.CutPrefix(name, nodePrefix)
+	name, l.sticky = strings.CutPrefix(name, stickyPrefix)
+	digits, ok := strings.CutPrefix(name, lanePrefix)
+	n, err := strconv.Atoi(digits)
+	l.size = n
+	return l, ok && err == nil && n >= 1 && n <= maxSlots && laneSize(n) == n
 }
 
 // chain returns the lane's chain. The mark has done its work when the chain
 // is reached, and dnat leaves the hook.
 func (l lane) chain(lay *layout) *nft.Chain {
-	draws := []int{l.sure()}
-	if l.size > exactLanes {
-		draws = []int{l.size, l.size, l.size, l.sure()}
-	}
-	c := &nft.Chain{Name: l.name(), Rules: []nft.Rule{{Stmts: []nft.Stmt{nft.ClearMark{Bits: lay.mark}}}}}
+	c := &nft.Chain{Name: l.name(), Rules: []nft.Rule{rule(nft.ClearMark{Bits: lay.mark})}}
 	for _, f := range lay.families() {
-		for _, n := range draws {
-			key := append(append(nft.Concat{}, f.keyFor(l.node)...), nft.Random(n))
-			c.Rules = append(c.Rules, nft.Rule{Stmts: []nft.Stmt{nft.DNAT{To: nft.Mapped{Key: key, Map: f.targets}}}})
+		if l.learn != 0 {
+			c.Rules = append(c.Rules, rule(nft.Learn{
+				Map: f.affinity, Timeout: l.learn,
+				Key:  nft.Concat{f.saddr, f.origin, nft.MetaL4Proto, nft.CTOrigProtoDst},
+				Data: nft.Concat{f.daddr, nft.ThDport},
+			}))
+			continue
 		}
+		c.Rules = append(c.Rules, l.draws(f)...)
 	}
 	return c
+}
+
+func (l lane) draws(f *family) []nft.Rule {
+	var rules []nft.Rule
+	if l.sticky {
+		key := append(nft.Concat{f.saddr}, f.key...)
+		rules = append(rules, rule(nft.DNAT{To: nft.Mapped{Key: key, Map: f.affinity}}))
+	}
+	numbers := []int{l.sure()}
+	if l.size > exactLanes {
+		numbers = []int{l.size, l.size, l.size, l.sure()}
+	}
+	for _, n := range numbers {
+		key := append(append(nft.Concat{}, f.keyFor(l.node)...), nft.Random(n))
+		rules = append(rules, rule(nft.DNAT{To: nft.Mapped{Key: key, Map: f.targets}}))
+	}
+	return rules
 }

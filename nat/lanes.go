@@ -27,7 +27,7 @@ func (w *world) takeLane(l lane, e *edits) (uint32, error) {
 	w.numbers[number] = true
 	w.lanes[l] = &laneUse{number: uint32(number), count: 1}
 	e.open = append(e.open, l)
-	e.add(w.lay.lanes, w.laneElement(l))
+	e.add(w.lay.mapOf(l), w.laneElement(l))
 	return uint32(number), nil
 }
 
@@ -36,7 +36,7 @@ func (w *world) takeLane(l lane, e *edits) (uint32, error) {
 func (w *world) dropLane(e *edits) int {
 	for l, u := range w.lanes {
 		if u.count == 0 && !slices.Contains(e.open, l) {
-			e.del(w.lay.lanes, w.laneElement(l))
+			e.del(w.lay.mapOf(l), w.laneElement(l))
 			e.shut = append(e.shut, l)
 			delete(w.lanes, l)
 			return int(u.number)

@@ -12,7 +12,8 @@ import (
 type layout struct {
 	table *nft.Table
 	mark  uint32
-	lanes *nft.Set
+	lanes *nft.Set // lanes that draw, reached from nat hooks
+	learn *nft.Set // lanes that learn, reached from filter hooks
 	v4    family
 	v6    family
 }
@@ -38,6 +39,8 @@ type family struct {
 	masqAll   *nft.Set // forwards whose connections are all masqueraded
 	masqFar   *nft.Set // forwards whose connections from elsewhere are
 	masqNot   *nft.Set // forwards that are not masqueraded as the node port of their port is
+	sticky    *nft.Set // forwards with affinity -> number of the lane that learns
+	affinity  *nft.Set // client, address, protocol, port -> target that it has
 	local     *nft.Set // ranges of the host's addresses that serve node ports
 
 	suffix string
@@ -50,6 +53,14 @@ func (l *layout) of(a netip.Addr) *family {
 		return &l.v4
 	}
 	return &l.v6
+}
+
+// mapOf is the map that leads to a lane.
+func (l *layout) mapOf(ln lane) *nft.Set {
+	if ln.learn != 0 {
+		return l.learn
+	}
+	return l.lanes
 }
 
 // shift is where the lane's number stands in the mark.
@@ -78,9 +89,13 @@ func newLayout(c Config) *layout {
 		Name: "lanes", Key: []nft.Expr{nft.MetaMark}, Verdict: true,
 		Comment: "lane number in the mark -> chain that draws a slot",
 	}
+	l.learn = &nft.Set{
+		Name: "learners", Key: []nft.Expr{nft.MetaMark}, Verdict: true,
+		Comment: "lane number in the mark -> chain that keeps a client's target",
+	}
 	l.table = &nft.Table{
 		Family: nft.FamilyInet, Name: c.Table, Comment: "podplumb nat", Owned: !c.Shared,
-		Sets:   []*nft.Set{l.lanes},
+		Sets:   []*nft.Set{l.lanes, l.learn},
 		Chains: l.chains(),
 	}
 	for _, f := range l.families() {
@@ -111,6 +126,11 @@ func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback
 	f.masqAll = &nft.Set{Name: "masquerade-all" + suffix, Key: key, Comment: "forwards, masqueraded from anywhere"}
 	f.masqFar = &nft.Set{Name: "masquerade-remote" + suffix, Key: key, Comment: "forwards, masqueraded from outside"}
 	f.masqNot = &nft.Set{Name: "masquerade-not" + suffix, Key: key, Comment: "forwards, unlike the node port of their port"}
+	f.sticky = &nft.Set{Name: "sticky" + suffix, Key: key, Data: []nft.Expr{nft.MetaMark}, Comment: "forward with affinity -> lane number"}
+	f.affinity = &nft.Set{
+		Name: "affinity" + suffix, Key: append([]nft.Expr{saddr}, key...), Data: []nft.Expr{daddr, nft.ThDport},
+		Dynamic: true, Size: maxClients, Comment: "client and forward -> its target",
+	}
 	f.local = &nft.Set{Name: "local" + suffix, Key: []nft.Expr{daddr}, Interval: true, Comment: "own addresses that serve node ports"}
 	return f
 }
@@ -132,10 +152,14 @@ func (f *family) keyFor(node bool) nft.Concat {
 	return f.key
 }
 
+// maxClients bounds the clients whose targets are known. More go to any
+// target.
+const maxClients = 1 << 18
+
 func (f *family) sets() []*nft.Set {
 	return []*nft.Set{
 		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.targets,
-		f.rejected, f.dropped, f.hairpin, f.masqAll, f.masqFar, f.masqNot, f.local,
+		f.rejected, f.dropped, f.hairpin, f.masqAll, f.masqFar, f.masqNot, f.sticky, f.affinity, f.local,
 	}
 }
 
@@ -166,7 +190,8 @@ var (
 
 func (l *layout) chains() []*nft.Chain {
 	dispatch := chain("dispatch")
-	refuse := chain("refuse", rule(knownState, ret), rule(translated, ret))
+	refuse := chain("refuse", rule(knownState, ret), rule(translated, jump("learn")), rule(translated, ret))
+	learn := chain("learn")
 	post := hooked("nat", nft.Postrouting, prioritySNAT, rule(translated, jump("translated")))
 	back := chain("translated")
 	var perFamily []*nft.Chain
@@ -174,6 +199,7 @@ func (l *layout) chains() []*nft.Chain {
 		dispatch.Rules = append(dispatch.Rules, f.dispatch()...)
 		refuse.Rules = append(refuse.Rules, f.refuse()...)
 		back.Rules = append(back.Rules, f.back()...)
+		learn.Rules = append(learn.Rules, f.learn(l)...)
 		post.Rules = append(post.Rules, rule(inSet(f.saddr, f.networks), jump("outbound"+f.suffix)))
 		perFamily = append(perFamily,
 			l.serve("serve"+f.suffix, f, false),
@@ -195,7 +221,7 @@ func (l *layout) chains() []*nft.Chain {
 	}, perFamily...),
 		hooked("filter", nft.Forward, priorityFilter, rule(jump("refuse"))),
 		hooked("filter", nft.Input, priorityFilter, rule(jump("refuse"))),
-		outputCheck, refuse, reject, post, back,
+		outputCheck, refuse, reject, learn, post, back,
 	)
 }
 
@@ -230,6 +256,22 @@ func (f *family) refuse() []nft.Rule {
 		rule(inSet(f.daddr, f.addresses), isLocal(true), goTo("reject")),
 		rule(nft.VMap{Key: f.daddr, Map: f.virtual}),
 	}
+}
+
+// learn leads new connections of forwards with affinity to the lane that
+// keeps their target.
+func (f *family) learn(l *layout) []nft.Rule {
+	var rules []nft.Rule
+	for _, addr := range []nft.Expr{nft.Zeroed{Of: f.origin}, f.origin} {
+		key := nft.Concat{addr, nft.MetaL4Proto, nft.CTOrigProtoDst}
+		rules = append(rules, rule(nft.PutMark{Value: nft.Mapped{Key: key, Map: f.sticky}, Shift: l.shift()}))
+	}
+	own := nft.Is{Field: nft.MetaNFProto, Value: []byte{byte(nft.FamilyIPv4)}, Text: "ipv4"}
+	if !f.is4() {
+		own = nft.Is{Field: nft.MetaNFProto, Value: []byte{byte(nft.FamilyIPv6)}, Text: "ipv6"}
+	}
+	return append([]nft.Rule{rule(own, nft.ClearMark{Bits: l.mark})},
+		append(rules, rule(own, nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.mark}, Map: l.learn}))...)
 }
 
 // back gives translated connections a source that answers come back to.

@@ -129,25 +129,38 @@ func (r *reader) elements(ctx context.Context, s *nft.Set, reset func(), each fu
 }
 
 func (r *reader) lanes(ctx context.Context) error {
-	return r.elements(ctx, r.c.lay.lanes,
-		func() { clear(r.w.lanes); r.w.numbers = make([]bool, 1) },
-		func(e *nft.Element) {
+	lay := r.c.lay
+	for _, s := range []*nft.Set{lay.lanes, lay.learn} {
+		forget := func() {
+			for l, u := range r.w.lanes {
+				if lay.mapOf(l) == s {
+					r.w.numbers[u.number] = false
+					delete(r.w.lanes, l)
+				}
+			}
+		}
+		err := r.elements(ctx, s, forget, func(e *nft.Element) {
 			if e.Verdict == nil || len(e.Key) != 4 {
 				r.bad = true
 				return
 			}
 			l, ok := parseLane(e.Verdict.Chain)
-			number := binary.NativeEndian.Uint32(e.Key) >> r.c.lay.shift()
-			if !ok || number == 0 {
-				r.bad = true
-				return
-			}
+			number := binary.NativeEndian.Uint32(e.Key) >> lay.shift()
 			for len(r.w.numbers) <= int(number) {
 				r.w.numbers = append(r.w.numbers, false)
+			}
+			if !ok || number == 0 || lay.mapOf(l) != s || r.w.numbers[number] {
+				r.bad = true
+				return
 			}
 			r.w.numbers[number] = true
 			r.w.lanes[l] = &laneUse{number: number}
 		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *reader) ranges(ctx context.Context, f *family) error {
@@ -291,6 +304,9 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 	if err := r.masquerades(ctx, f); err != nil {
 		return err
 	}
+	if err := r.affinities(ctx, f); err != nil {
+		return err
+	}
 	unlike := func() {
 		for k := range r.plain {
 			if mine(k) {
@@ -302,6 +318,33 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 		k, ok := parseForwardKey(f, e.Key)
 		r.plain[k] = true
 		r.bad = r.bad || !ok
+	})
+}
+
+// affinities reads how long forwards keep a client's target.
+func (r *reader) affinities(ctx context.Context, f *family) error {
+	numbers := map[uint32]lane{}
+	for l, u := range r.w.lanes {
+		numbers[u.number] = l
+	}
+	reset := func() {
+		for k, en := range r.w.forwards {
+			if k.Addr.Is4() == f.is4() && en.Affinity != 0 {
+				r.w.lanes[lane{learn: en.Affinity}].count--
+				en.Affinity = 0
+			}
+		}
+	}
+	return r.elements(ctx, f.sticky, reset, func(e *nft.Element) {
+		k, ok := parseForwardKey(f, e.Key)
+		en := r.w.forwards[k]
+		if !ok || en == nil || len(e.Data) != 4 || numbers[binary.NativeEndian.Uint32(e.Data)].learn == 0 || en.Affinity != 0 {
+			r.bad = true
+			return
+		}
+		l := numbers[binary.NativeEndian.Uint32(e.Data)]
+		en.Affinity = l.learn
+		r.w.lanes[l].count++
 	})
 }
 
@@ -376,7 +419,7 @@ func (r *reader) entries() {
 		if !served {
 			continue
 		}
-		l, ok := r.w.lanes[laneFor(max(len(en.slots), 1), k.node())]
+		l, ok := r.w.lanes[laneFor(en)]
 		if !ok || l.number != number {
 			r.bad = true
 			continue

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"time"
 )
 
 // State is everything that a Client keeps in its table. The zero State is
@@ -75,6 +76,11 @@ type Forward struct {
 	// Empty says what becomes of a connection while To is empty. The zero
 	// value rejects.
 	Empty Refusal
+
+	// Affinity keeps the connections of a client address on one target until
+	// there was no new one for that long, in whole seconds up to 30 days. It
+	// ends at once when the target goes. Zero is no affinity.
+	Affinity time.Duration
 
 	// Masquerade says which connections reach a target under an address of
 	// this host. The zero value is only those of a target to itself.

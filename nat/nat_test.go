@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -98,7 +99,7 @@ func TestValidate(t *testing.T) {
 		},
 		Forwards: []nat.Forward{
 			{},
-			{Addr: addr("10.96.0.1"), Port: 80, Proto: nat.TCP, Name: strings.Repeat("x", 65), Empty: 9, Masquerade: 9, To: []nat.Target{
+			{Addr: addr("10.96.0.1"), Port: 80, Proto: nat.TCP, Name: strings.Repeat("x", 65), Affinity: time.Second / 2, Empty: 9, Masquerade: 9, To: []nat.Target{
 				{Addr: addr("fd00::1"), Port: 80}, {Addr: addr("10.0.0.1"), Weight: -1}, {Addr: addr("224.0.0.1"), Port: 1, Weight: 1 << 20},
 			}},
 			{Addr: addr("10.96.0.1"), Port: 80, Proto: nat.TCP},
@@ -110,6 +111,7 @@ func TestValidate(t *testing.T) {
 		`forwards[0].addr: no address`,
 		`forwards[0].port: zero`,
 		`forwards[0].proto: unknown proto(0)`,
+		`forwards[1].affinity: 500ms is not whole seconds up to 720h0m0s`,
 		`forwards[1].empty: unknown refusal(9)`,
 		`forwards[1].masquerade: unknown masquerade(9)`,
 		`forwards[1].name: 65 bytes, at most 64`,
@@ -182,6 +184,7 @@ func randomState(r *rand.Rand) nat.State {
 			f := nat.Forward{
 				Addr: addr, Port: uint16(80 + port), Proto: []nat.Proto{nat.TCP, nat.UDP, nat.SCTP}[r.IntN(3)],
 				Name: []string{"", "a", "b"}[r.IntN(3)], Empty: nat.Refusal(r.IntN(2)), Masquerade: nat.Masquerade(r.IntN(3)),
+				Affinity: []time.Duration{0, time.Second, 3 * time.Hour}[r.IntN(3)],
 			}
 			for range r.IntN(5) {
 				to := netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})
@@ -233,10 +236,10 @@ func laws(t *testing.T, a, b uint64) {
 		// Which target sits in which slot, and which lane has which number,
 		// depends on the way.
 		for k := range m {
-			if strings.HasPrefix(k, "targets") || strings.HasPrefix(k, "forwards") {
+			if strings.HasPrefix(k, "targets") || strings.HasPrefix(k, "forwards") || strings.HasPrefix(k, "sticky") {
 				m[k] = ""
 			}
-			if strings.HasPrefix(k, "lanes") {
+			if strings.HasPrefix(k, "lanes") || strings.HasPrefix(k, "learners") {
 				delete(m, k)
 			}
 		}
@@ -245,6 +248,6 @@ func laws(t *testing.T, a, b uint64) {
 	faults, empty := nat.Contents(have, want, nat.State{})
 	require.Empty(t, faults)
 	for k := range empty {
-		require.True(t, strings.HasPrefix(k, "lanes") || strings.HasPrefix(k, "local"), k)
+		require.True(t, strings.HasPrefix(k, "lanes") || strings.HasPrefix(k, "learners") || strings.HasPrefix(k, "local"), k)
 	}
 }

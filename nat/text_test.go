@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -69,6 +70,8 @@ func parseForward(t testing.TB, w []string) nat.Forward {
 		switch word {
 		case "drop":
 			f.Empty = nat.Drop
+		case "sticky":
+			f.Affinity = 3 * time.Hour
 		case "remote":
 			f.Masquerade = nat.MasqueradeRemote
 		case "all":

@@ -6,13 +6,15 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Bounds that Validate enforces.
 const (
 	maxName = 64
 	// maxWeight bounds a target's weight.
-	maxWeight = 1 << 16
+	maxWeight   = 1 << 16
+	maxAffinity = 30 * 24 * time.Hour
 	// maxSlots bounds the slots of one forward, and so its distinct targets.
 	// Weights that do not fit are scaled down.
 	maxSlots = 1 << 16
@@ -166,6 +168,9 @@ func (f *faults) forward(at string, w *Forward) {
 	f.refusal(at+".empty", w.Empty)
 	if w.Masquerade > MasqueradeAll {
 		f.add(at+".masquerade", "unknown %s", w.Masquerade)
+	}
+	if w.Affinity < 0 || w.Affinity > maxAffinity || w.Affinity%time.Second != 0 {
+		f.add(at+".affinity", "%s is not whole seconds up to %s", w.Affinity, maxAffinity)
 	}
 	if len(w.To) > maxSlots {
 		f.add(at+".to", "%d targets, at most %d", len(w.To), maxSlots)

@@ -173,6 +173,9 @@ func (b *Batch) set(t *Table, s *Set) {
 			flags |= setConcat
 		}
 	}
+	if s.Dynamic {
+		flags |= unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
+	}
 	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, t.Family, func(w *wire) {
 		w.string(unix.NFTA_SET_TABLE, t.Name)
 		w.string(unix.NFTA_SET_NAME, s.Name)
@@ -187,15 +190,20 @@ func (b *Batch) set(t *Table, s *Set) {
 			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(size(data)))
 		}
 		w.uint32(unix.NFTA_SET_ID, b.setID)
-		if flags&setConcat != 0 {
+		if flags&setConcat != 0 || s.Size > 0 {
 			desc := w.open(unix.NFTA_SET_DESC)
-			concat := w.open(setDescConcat)
-			for _, t := range key {
-				field := w.open(unix.NFTA_LIST_ELEM)
-				w.uint32(setFieldLen, uint32(t.size))
-				w.close(field)
+			if s.Size > 0 {
+				w.uint32(unix.NFTA_SET_DESC_SIZE, s.Size)
 			}
-			w.close(concat)
+			if flags&setConcat != 0 {
+				concat := w.open(setDescConcat)
+				for _, t := range key {
+					field := w.open(unix.NFTA_LIST_ELEM)
+					w.uint32(setFieldLen, uint32(t.size))
+					w.close(field)
+				}
+				w.close(concat)
+			}
 			w.close(desc)
 		}
 		w.bytes(unix.NFTA_SET_USERDATA, s.userdata())

@@ -78,6 +78,13 @@ func (l *lowering) stmt(s Stmt) {
 		l.putMark(s)
 	case DNAT:
 		l.dnat(s)
+	case Learn:
+		data := l.expr(s.Key, reg)
+		l.expr(s.Data, data)
+		l.add(&expr.Dynset{
+			SrcRegKey: reg, SrcRegData: data, SetName: s.Map.Name,
+			Operation: unix.NFT_DYNSET_OP_UPDATE, Timeout: s.Timeout,
+		})
 	case Masquerade:
 		l.add(&expr.Masq{FullyRandom: true})
 	case Reject:

@@ -3,6 +3,7 @@ package nft_test
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -19,12 +20,16 @@ func sample() *nft.Table {
 	nets := &nft.Set{Name: "nets", Key: []nft.Expr{nft.IPSaddr}, Interval: true}
 	pairs := &nft.Set{Name: "pairs", Key: []nft.Expr{nft.IPSaddr, nft.ThDport}, Interval: true}
 	origin := &nft.Set{Name: "origin", Key: key}
+	seen := &nft.Set{
+		Name: "seen", Key: append([]nft.Expr{nft.IPSaddr}, key...), Data: []nft.Expr{nft.IPDaddr, nft.ThDport},
+		Dynamic: true, Size: 1000,
+	}
 	rule := func(s ...nft.Stmt) nft.Rule { return nft.Rule{Stmts: s} }
 	commented := rule(nft.PutMark{Value: nft.Mapped{Key: key, Map: marks}, Shift: 16})
 	commented.Comment = "low bits stay"
 	return &nft.Table{
 		Family: nft.FamilyInet, Name: "sample", Comment: "a sample",
-		Sets: []*nft.Set{marks, hops, to, to6, nets, pairs, origin},
+		Sets: []*nft.Set{marks, hops, to, to6, nets, pairs, origin, seen},
 		Chains: []*nft.Chain{
 			{Name: "pre", Hook: &nft.Hook{Type: "nat", Point: nft.Prerouting, Priority: -100}, Rules: []nft.Rule{
 				rule(nft.In{Key: nft.IPSaddr, Set: nets}, nft.Verdict{Code: nft.Jump, Chain: "serve"}),
@@ -35,6 +40,11 @@ func sample() *nft.Table {
 				rule(nft.ClearMark{Bits: 0xffff0000}), commented,
 				rule(nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: 0xffff0000}, Map: hops}),
 			}},
+			{Name: "learn", Rules: []nft.Rule{rule(nft.Learn{
+				Map: seen, Timeout: 3 * time.Hour,
+				Key:  nft.Concat{nft.IPSaddr, nft.CTOrigDaddr4, nft.MetaL4Proto, nft.CTOrigProtoDst},
+				Data: nft.Concat{nft.IPDaddr, nft.ThDport},
+			})}},
 			{Name: "lb", Rules: []nft.Rule{rule(nft.DNAT{To: nft.Mapped{Key: append(append(nft.Concat{}, key...), nft.Random(3)), Map: to}})}},
 			{Name: "in", Hook: &nft.Hook{Type: "filter", Point: nft.Input}, Rules: []nft.Rule{
 				rule(nft.Any{Field: nft.CTStateField, Bits: 6, Text: "established,related"}, nft.Verdict{Code: nft.Accept}),
@@ -65,6 +75,8 @@ func TestText(t *testing.T) {
 		"\t\tmeta mark & 0xffff0000 vmap @hops\n",
 		"\t\tdnat ip to ip daddr . meta l4proto . th dport . numgen random mod 3 map @to\n",
 		"\t\tdnat ip6 to ip6 daddr . th dport map @to6\n",
+		"\tmap seen {\n\t\ttypeof ip saddr . ip daddr . meta l4proto . th dport : ip daddr . th dport\n\t\tsize 1000\n\t\tflags dynamic,timeout\n",
+		"\t\tupdate @seen { ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst timeout 3h0m0s : ip daddr . th dport }\n",
 		"\t\tfib daddr type != local drop\n",
 		"\t\tmeta l4proto tcp reject with tcp reset\n",
 		"\t\tip6 daddr fd00::/9 reject\n",

@@ -55,7 +55,8 @@ const tableOwnerID = 7 // NFTA_TABLE_OWNER
 //
 // A hash table that grows in the background, as it does after many additions,
 // makes the kernel leave out elements or list them twice. Where the kernel
-// tells the number of elements (6.16) the list is checked against it.
+// tells the number of elements (6.16) the list is checked against it; expired
+// elements of dynamic sets count but are not listed.
 func (c *Conn) Elements(ctx context.Context, t *Table, s *Set, owned bool, reset func(), each func(*Element)) error {
 	for try := range tries {
 		count := 0
@@ -74,7 +75,7 @@ func (c *Conn) Elements(ctx context.Context, t *Table, s *Set, owned bool, reset
 				})
 			})
 		})
-		if err != nil || s.Interval {
+		if err != nil || s.Interval || s.Dynamic {
 			return err
 		}
 		want, ok, err := c.setCount(ctx, t, s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // A Stmt is a step of a rule: a condition that ends the rule when it does not
@@ -127,6 +128,19 @@ func (s DNAT) String() string {
 	return "dnat " + proto + " to " + s.To.String()
 }
 
+// Learn keeps a value for a key in a dynamic map until Timeout after it was
+// last learnt. A value that is there stays.
+type Learn struct {
+	Map     *Set
+	Key     Expr
+	Data    Expr
+	Timeout time.Duration
+}
+
+func (s Learn) String() string {
+	return fmt.Sprintf("update @%s { %s timeout %s : %s }", s.Map.Name, s.Key, s.Timeout, s.Data)
+}
+
 // Masquerade gives the connection an address of the outgoing interface and a
 // random port.
 type Masquerade struct{}
@@ -185,6 +199,8 @@ func (r Rule) family() Family {
 			f = s.Value.family()
 		case DNAT:
 			f = s.To.family()
+		case Learn:
+			f = s.Key.family()
 		}
 		if f != 0 {
 			return f

@@ -91,7 +91,10 @@ type Set struct {
 	Verdict bool   // values are verdicts
 
 	Interval bool // elements are ranges
-	Comment  string
+	// Dynamic lets rules add elements, which expire. Size bounds them.
+	Dynamic bool
+	Size    uint32
+	Comment string
 }
 
 // Map says that elements have values.
@@ -112,6 +115,12 @@ func (s *Set) String() string {
 	b.WriteString("\n")
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")
+	}
+	if s.Size > 0 {
+		fmt.Fprintf(&b, "\t\tsize %d\n", s.Size)
+	}
+	if s.Dynamic {
+		b.WriteString("\t\tflags dynamic,timeout\n")
 	}
 	if s.Comment != "" {
 		fmt.Fprintf(&b, "\t\tcomment %q\n", s.Comment)
