@@ -82,7 +82,6 @@ func (c *Client) Read(ctx context.Context) (State, error) {
 	if err != nil {
 		return State{}, opError("read", "", err)
 	}
-	defer o.close()
 	return o.state, nil
 }
 
@@ -93,12 +92,8 @@ func (c *Client) Plan(ctx context.Context, want State) (Plan, error) {
 	if err != nil {
 		return Plan{}, opError("plan", "", err)
 	}
-	p, o, err := c.plan(ctx, want)
-	if err != nil {
-		return Plan{}, opError("plan", "", err)
-	}
-	o.close()
-	return p, nil
+	p, _, err := c.plan(ctx, want)
+	return p, opError("plan", "", err)
 }
 
 // accept validates want and makes it canonical.
@@ -110,7 +105,7 @@ func (c *Client) accept(want State) (State, error) {
 	return want, errors.Join(want.aliases(c.tag)...)
 }
 
-// plan also returns the observation that the plan is made from, for the caller to close.
+// plan also returns the observation that the plan is made from.
 func (c *Client) plan(ctx context.Context, want State) (Plan, *observation, error) {
 	o, err := c.k.observe(ctx, want, true)
 	if err != nil {
@@ -118,7 +113,6 @@ func (c *Client) plan(ctx context.Context, want State) (Plan, *observation, erro
 	}
 	p := Diff(o.state, want)
 	if err := c.obstacles(p, o); err != nil {
-		o.close()
 		return Plan{}, nil, err
 	}
 	return p, o, nil
@@ -160,7 +154,6 @@ func (c *Client) Apply(ctx context.Context, p Plan) error {
 	if err != nil {
 		return opError("apply", "", err)
 	}
-	defer o.close()
 	if !reflect.DeepEqual(now.have, p.have) {
 		return opError("apply", "", ErrStale)
 	}
@@ -185,7 +178,6 @@ func (c *Client) Sync(ctx context.Context, want State) (Plan, error) {
 			first = &p
 		}
 		err = c.execute(ctx, o, p)
-		o.close()
 		if err == nil {
 			return *first, nil
 		}
@@ -210,7 +202,6 @@ func (c *Client) execute(ctx context.Context, o *observation, p Plan) error {
 			break
 		}
 		err = c.k.execute(ctx, again, p, j)
-		again.close()
 	}
 	if err != nil {
 		return errors.Join(err, j.undo(ctx))

@@ -15,8 +15,6 @@ type observation struct {
 	foreignPorts map[string][]string
 }
 
-func (*observation) close() {}
-
 func openKernel(Config, string) (*kernel, error) { return nil, errors.ErrUnsupported }
 
 func (*kernel) close() error { return errors.ErrUnsupported }

@@ -25,8 +25,6 @@ type observation struct {
 	podAliases   map[string]string // by the name of the node's end
 }
 
-func (o *observation) close() {}
-
 // observe reads the client's links. Objects that want names are told too when they are not marked as the client's, as is a route that
 // took the place of a wanted one. planning leaves out what a plan would not touch and collects what is in want's way.
 func (k *kernel) observe(ctx context.Context, want State, planning bool) (*observation, error) {
