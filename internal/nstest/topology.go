@@ -110,11 +110,11 @@ func Void(t testing.TB, from, gateway End, dst netip.Prefix) {
 func DefaultRoutes(t testing.TB, ns *netns.NS, via ...netip.Addr) {
 	t.Helper()
 	for _, gw := range via {
-		any := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		everything := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if gw.Is6() {
-			any = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+			everything = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
-		Route(t, ns, any, gw)
+		Route(t, ns, everything, gw)
 	}
 }
 

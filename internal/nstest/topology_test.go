@@ -67,3 +67,14 @@ func TestFlow(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, first, second, "one connection, one client address")
 }
+
+func TestNode(t *testing.T) {
+	nstest.Leaks(t)
+	node := nstest.NewNode(t, 2)
+	nstest.ServeTCP(t, node.Pods[1].NS, ":80", "pod")
+	for i, to := range node.Pods[1].Addrs() {
+		require.Equal(t, node.Pods[0].Addrs()[i], nstest.Reaches(t, node.Pods[0].NS, "tcp", netip.AddrPortFrom(to, 80)).Client.Addr())
+		nstest.Reaches(t, node.NS, "tcp", netip.AddrPortFrom(to, 80))
+	}
+	require.Contains(t, nstest.Run(t, node.NS, "ip", "-o", "addr", "show", node.Bridge), "10.244.0.1/24")
+}

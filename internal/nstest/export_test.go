@@ -1,0 +1,4 @@
+package nstest
+
+// DecodeFrame is for the tests.
+var DecodeFrame = decodeFrame
