@@ -1,6 +1,10 @@
 package ipvs
 
-import "context"
+import (
+	"context"
+	"net/netip"
+	"time"
+)
 
 // New opens a Client. It changes nothing. On a kernel without IPVS the error Is ErrNoIPVS; the kernel loads the module ip_vs by itself
 // when it can, a library must not.
@@ -52,6 +56,40 @@ func (c *Client) Foreign(ctx context.Context) ([]Key, error) { return c.foreign(
 
 // Info tells the version of the kernel's IPVS and the size of its connection table.
 func (c *Client) Info(ctx context.Context) (Info, error) { return c.info(ctx) }
+
+// Drain takes a destination out of a service without cutting connections: it sets the weight to zero, waits until none is left, established
+// or closing, and removes the destination. When within has passed it removes it nevertheless and returns how many were left; with
+// Sysctls.ExpireNodest those are reset, else they hang. Clients of a persistent service come back until their entry expires unless
+// Sysctls.ExpireQuiescent is set. When ctx ends the destination stays with weight zero. When its weight is raised meanwhile the drain is
+// given up with ErrStale. Other calls go on meanwhile; a Sync that no longer wants the destination removes it at once.
+func (c *Client) Drain(ctx context.Context, k Key, destination netip.AddrPort, within time.Duration) (left uint32, err error) {
+	return c.drain(ctx, k, destination, within)
+}
+
+// Timeouts returns those of the namespace.
+func (c *Client) Timeouts(ctx context.Context) (Timeouts, error) { return c.timeouts(ctx) }
+
+// SetTimeouts changes those of the namespace; zero leaves one as it is.
+func (c *Client) SetTimeouts(ctx context.Context, t Timeouts) error { return c.setTimeouts(ctx, t) }
+
+// Sysctls returns the switches of the namespace.
+func (c *Client) Sysctls() (Sysctls, error) { return c.sysctls() }
+
+// SetSysctls sets the switches of the namespace, those that differ. See Recommended.
+func (c *Client) SetSysctls(s Sysctls) error { return c.setSysctls(s) }
+
+// Daemons returns the synchronization daemons of the namespace, the master first.
+func (c *Client) Daemons(ctx context.Context) ([]Daemon, error) { return c.daemons(ctx) }
+
+// StartDaemon starts one. When one of its role runs the error Is fs.ErrExist.
+func (c *Client) StartDaemon(ctx context.Context, d Daemon) error { return c.startDaemon(ctx, d) }
+
+// StopDaemon stops the one of a role. When none runs the error Is fs.ErrNotExist.
+func (c *Client) StopDaemon(ctx context.Context, r Role) error { return c.stopDaemon(ctx, r) }
+
+// Connections returns the connection table of the namespace, other owners' too, as /proc/net/ip_vs_conn shows it: read while it
+// changes, so an entry may be missing or come twice.
+func (c *Client) Connections(ctx context.Context) ([]Connection, error) { return c.connections(ctx) }
 
 // Close closes the client's socket. The services stay. Calls under way end with an error that Is os.ErrClosed.
 func (c *Client) Close() error { return c.close() }

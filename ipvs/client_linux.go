@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+
+	"github.com/podplumb/podplumb/netns"
 )
 
 const (
@@ -20,6 +22,7 @@ const (
 // Client keeps virtual servers in one network namespace. It is safe for concurrent use; calls take turns.
 type Client struct {
 	owns Owns
+	ns   *netns.NS
 	mu   sync.Mutex
 	conn *conn
 
@@ -27,14 +30,31 @@ type Client struct {
 }
 
 func newClient(c Config) (*Client, error) {
-	conn, err := dial(c.NetNS)
+	var ns *netns.NS // a handle of our own: the caller may close his
+	current := func() (err error) {
+		ns, err = netns.Current()
+		return err
+	}
+	err := error(nil)
+	if c.NetNS == nil {
+		err = current()
+	} else {
+		err = c.NetNS.Do(current)
+	}
 	if err != nil {
 		return nil, opError("new", "", err)
 	}
-	return &Client{owns: c.Owns, conn: conn}, nil
+	conn, err := dial(ns)
+	if err != nil {
+		_ = ns.Close()
+		return nil, opError("new", "", err)
+	}
+	return &Client{owns: c.Owns, ns: ns, conn: conn}, nil
 }
 
-func (c *Client) close() error { return opError("close", "", c.conn.close()) }
+func (c *Client) close() error {
+	return opError("close", "", errors.Join(c.conn.close(), c.ns.Close()))
+}
 
 func (c *Client) read(ctx context.Context) (State, error) {
 	c.mu.Lock()

@@ -5,6 +5,8 @@ package ipvs
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"time"
 )
 
 // Client needs Linux; elsewhere New fails with an error that Is errors.ErrUnsupported.
@@ -26,3 +28,15 @@ func (*Client) zero(context.Context, []Key) error      { return errors.ErrUnsupp
 func (*Client) foreign(context.Context) ([]Key, error) { return nil, errors.ErrUnsupported }
 func (*Client) info(context.Context) (Info, error)     { return Info{}, errors.ErrUnsupported }
 func (*Client) close() error                           { return nil }
+
+func (*Client) drain(context.Context, Key, netip.AddrPort, time.Duration) (uint32, error) {
+	return 0, errors.ErrUnsupported
+}
+func (*Client) timeouts(context.Context) (Timeouts, error)        { return Timeouts{}, errors.ErrUnsupported }
+func (*Client) setTimeouts(context.Context, Timeouts) error       { return errors.ErrUnsupported }
+func (*Client) sysctls() (Sysctls, error)                         { return Sysctls{}, errors.ErrUnsupported }
+func (*Client) setSysctls(Sysctls) error                          { return errors.ErrUnsupported }
+func (*Client) daemons(context.Context) ([]Daemon, error)         { return nil, errors.ErrUnsupported }
+func (*Client) startDaemon(context.Context, Daemon) error         { return errors.ErrUnsupported }
+func (*Client) stopDaemon(context.Context, Role) error            { return errors.ErrUnsupported }
+func (*Client) connections(context.Context) ([]Connection, error) { return nil, errors.ErrUnsupported }

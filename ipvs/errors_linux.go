@@ -82,7 +82,7 @@ func opError(op, object string, err error) error {
 		return err
 	}
 	var kernel *kernelError
-	if errors.As(err, &kernel) {
+	if errors.As(err, &kernel) && kernel.errno == unix.EPERM {
 		err = explain(0, nil, kernel)
 	}
 	return &OpError{Op: op, Object: object, Err: err}

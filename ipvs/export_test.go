@@ -41,3 +41,19 @@ func (m *Memory) Learn(s State)                 { m.m.learn(s) }
 func (m *Memory) Note(k Key, s *Service)        { m.m.note(k, s) }
 func (m *Memory) Forget(k Key)                  { m.m.forget(k) }
 func (m *Memory) Lookup(k Key) (*Service, bool) { return m.m.lookup(k) }
+
+var ParseConnections = parseConnections
+
+// DaemonRoundTrip encodes and decodes a daemon.
+func DaemonRoundTrip(d Daemon) (Daemon, error) {
+	var e encoder
+	d = d.canonical()
+	e.daemon(&d)
+	b, err := find(e.b, attrDaemon)
+	if err != nil {
+		return Daemon{}, err
+	}
+	return decodeDaemon(b)
+}
+
+func DecodeDaemon(b []byte) (Daemon, error) { return decodeDaemon(b) }
