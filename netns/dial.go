@@ -3,6 +3,7 @@ package netns
 import (
 	"context"
 	"net"
+	"sync/atomic"
 	"time"
 )
 
@@ -59,14 +60,21 @@ func (ns *NS) ListenPacket(ctx context.Context, network, address string) (net.Pa
 	return c, nil
 }
 
-// Resolver returns a resolver whose questions are sent from inside the namespace, to the servers
-// of the caller's /etc/resolv.conf. Set its Dial to ask others. Its order of addresses is that of the
-// caller's namespace; the Dialer sorts them again.
+// Resolver returns a resolver whose questions are sent from inside the namespace. It asks the servers
+// of /etc/netns/NAME/resolv.conf in turn, when the handle has a Name and the file names any, as
+// processes under `ip netns exec` do, and otherwise those of the caller's /etc/resolv.conf; what else
+// is in the caller's file counts either way. Set its Dial to ask others. Its order of addresses is that of
+// the caller's namespace; the Dialer sorts them again.
 func (ns *NS) Resolver() *net.Resolver {
+	var turn atomic.Uint32
+	dial := func(ctx context.Context, network, server string) (net.Conn, error) {
+		if servers := ns.nameServers(); len(servers) > 0 {
+			server = servers[int(turn.Add(1)-1)%len(servers)]
+		}
+		return (&Dialer{NS: ns}).dial(ctx, network, server)
+	}
 	// Only the resolver written in Go asks for sockets instead of making its own.
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
-		return (&Dialer{NS: ns}).dial(ctx, network, address)
-	}}
+	return &net.Resolver{PreferGo: true, Dial: dial}
 }
 
 // DialContext is described at [NS.DialContext].

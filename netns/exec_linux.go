@@ -12,9 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// etcNetNS holds the files that ip-netns(8) puts over /etc.
-const etcNetNS = "/etc/netns"
-
 func (ns *NS) start(cmd *exec.Cmd, mounted bool) error {
 	attr := cmd.SysProcAttr
 	if attr != nil && (attr.Cloneflags|attr.Unshareflags)&unix.CLONE_NEWNET != 0 {

@@ -6,4 +6,5 @@ var (
 	SortDestinations = sortDestinations
 	ByFamily         = byFamily
 	NameOf           = nameOf
+	ParseNameServers = parseNameServers
 )

@@ -99,6 +99,28 @@ func TestSocketsAreMadeInside(t *testing.T) {
 	wg.Wait()
 }
 
+// A socket stays in its namespace, and keeps it alive, when the handle is closed.
+func TestSocketsOutliveTheHandle(t *testing.T) {
+	nstest.Require(t, nstest.NetNS)
+	nstest.Leaks(t)
+	ns, err := netns.New()
+	require.NoError(t, err)
+	require.NoError(t, ns.LoopbackUp())
+	l, err := ns.Listen(t.Context(), "tcp", "[::1]:0")
+	require.NoError(t, err)
+	client, err := ns.DialContext(t.Context(), "tcp", l.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, ns.Close())
+	server, err := l.Accept()
+	require.NoError(t, err)
+	_, err = client.Write([]byte("x"))
+	require.NoError(t, err)
+	buf := make([]byte, 1)
+	_, err = io.ReadFull(server, buf)
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(client.Close(), server.Close(), l.Close()))
+}
+
 // Abstract Unix sockets belong to a network namespace as well.
 func TestAbstractUnixSocket(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)

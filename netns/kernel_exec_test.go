@@ -162,25 +162,18 @@ func TestStartMounted(t *testing.T) {
 
 // Files of /etc/netns/NAME lie over those of /etc.
 func TestStartMountedOverEtc(t *testing.T) {
-	nstest.Require(t, nstest.Root) // writes to /etc
+	nstest.Require(t, nstest.NetNS)
 	nstest.Leaks(t)
 	name := newName(t)
 	ns, err := netns.Create(name)
 	require.NoError(t, err)
 	defer func() { _ = netns.Remove(name); _ = ns.Close() }()
-	dir := filepath.Join("/etc/netns", name)
-	_, statErr := os.Stat("/etc/netns")
-	require.NoError(t, os.MkdirAll(dir, 0o755))
-	defer func() {
-		_ = os.RemoveAll(dir)
-		if statErr != nil {
-			_ = os.Remove("/etc/netns")
-		}
-	}()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "hosts"), []byte("192.0.2.1 only-here\n"), 0o644))
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "podplumb-nothing-below"), nil, 0o644))
+	privateEtc(t, map[string]string{
+		"netns/" + name + "/hosts":                  "192.0.2.1 only-here\n",
+		"netns/" + name + "/podplumb-nothing-below": "",
+	})
 	var out bytes.Buffer
-	cmd := exec.Command("cat", "/etc/hosts")
+	cmd := exec.Command("/bin/cat", "/etc/hosts")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, ns.StartMounted(cmd))
 	require.NoError(t, cmd.Wait())
@@ -188,6 +181,24 @@ func TestStartMountedOverEtc(t *testing.T) {
 	hosts, err := os.ReadFile("/etc/hosts")
 	require.NoError(t, err)
 	require.NotContains(t, string(hosts), "only-here")
+}
+
+// privateEtc covers /etc, in the mount namespace of the tests, by files of the test's own, and
+// copies of what package net reads and remembers for a while.
+func privateEtc(t *testing.T, files map[string]string) {
+	t.Helper()
+	for _, name := range []string{"hosts", "resolv.conf", "nsswitch.conf"} {
+		if text, err := os.ReadFile(filepath.Join("/etc", name)); err == nil {
+			files[name] += string(text)
+		}
+	}
+	require.NoError(t, unix.Mount("tmpfs", "/etc", "tmpfs", 0, "mode=755"))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount("/etc", unix.MNT_DETACH)) })
+	for path, text := range files {
+		path = filepath.Join("/etc", path)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	}
 }
 
 func readlink(t testing.TB, path string) string {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,12 @@ func TestInteropWithIP(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, strings.Fields(ip("netns", "list")), ours)
 	require.Equal(t, idOf(t, ns), strings.TrimSpace(ip("netns", "exec", ours, "readlink", "/proc/self/ns/net")))
+	inside := exec.Command("sleep", "60")
+	require.NoError(t, ns.Start(inside))
+	require.Equal(t, []string{strconv.Itoa(inside.Process.Pid)}, strings.Fields(ip("netns", "pids", ours)))
+	require.Equal(t, ours, strings.TrimSpace(ip("netns", "identify", strconv.Itoa(inside.Process.Pid))))
+	require.NoError(t, inside.Process.Kill())
+	_ = inside.Wait()
 	ip("-n", ours, "link", "add", "br7", "type", "bridge")
 	require.Contains(t, nstest.Run(t, ns, "ip", "-br", "link"), "br7")
 	out, err := exec.Command("ip", "netns", "add", ours).CombinedOutput()

@@ -43,7 +43,12 @@ func serveDNS(t *testing.T, ns *netns.NS, hosts map[string][]string) {
 		}
 		nstest.Address(t, end)
 	}
-	p, err := ns.ListenPacket(t.Context(), "udp", netip.AddrPortFrom(server, 53).String())
+	serveDNSAt(t, ns, netip.AddrPortFrom(server, 53).String(), hosts)
+}
+
+func serveDNSAt(t *testing.T, ns *netns.NS, address string, hosts map[string][]string) {
+	t.Helper()
+	p, err := ns.ListenPacket(t.Context(), "udp", address)
 	require.NoError(t, err)
 	done := make(chan struct{})
 	go func() {
@@ -134,6 +139,28 @@ func TestNamesAreResolvedInside(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, l.Addr().(*net.TCPAddr).IP.Equal(net.IPv4(127, 0, 0, 7)))
 	require.NoError(t, l.Close())
+}
+
+// The namespace's own name servers are asked, in turn.
+func TestNameServersOfTheNamespace(t *testing.T) {
+	nstest.Require(t, nstest.NetNS)
+	nstest.Leaks(t)
+	name := newName(t)
+	ns, err := netns.Create(name)
+	require.NoError(t, err)
+	defer func() { _ = netns.Remove(name); _ = ns.Close() }()
+	require.NoError(t, ns.LoopbackUp())
+	privateEtc(t, map[string]string{
+		"netns/" + name + "/resolv.conf": "nameserver 127.0.0.5\nnameserver ::1\n",
+	})
+	serveDNSAt(t, ns, "127.0.0.5:53", map[string][]string{"web.test": {"127.0.0.7"}})
+	serveDNSAt(t, ns, "[::1]:53", map[string][]string{"web.test": {"127.0.0.7"}})
+	nstest.ServeTCP(t, ns, "127.0.0.7:80", "web")
+	for range 4 {
+		c, err := ns.DialContext(t.Context(), "tcp", "web.test.:80")
+		require.NoError(t, err)
+		require.NoError(t, c.Close())
+	}
 }
 
 // RFC 8305: the families race, and the one that answers wins.

@@ -109,3 +109,10 @@ func TestNameOf(t *testing.T) {
 		require.Equal(t, want, netns.NameOf(path), path)
 	}
 }
+
+func TestParseNameServers(t *testing.T) {
+	t.Parallel()
+	conf := "# nameserver 9.9.9.9\nsearch test\nnameserver 192.0.2.53\n nameserver\t2001:db8::53  # second\nnameserver\nnameserver bad\nnameserver fe80::1%eth0"
+	require.Equal(t, []string{"192.0.2.53:53", "[2001:db8::53]:53", "[fe80::1%eth0]:53"}, netns.ParseNameServers(conf))
+	require.Empty(t, netns.ParseNameServers(""))
+}
