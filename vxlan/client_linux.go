@@ -143,11 +143,12 @@ func (c *Client) Sync(ctx context.Context, want State) (Plan, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.wanted = canonical(want)
-	return c.sync(ctx, c.wanted)
+	return c.sync(ctx, canonical(want))
 }
 
+// sync is Sync of a valid State in canonical order.
 func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
+	c.wanted = want
 	for try := 1; ; try++ {
 		c.mirror = nil
 		p, o, err := c.plan(ctx, want)
@@ -163,7 +164,7 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 
 // apply carries out the plan on the kernel as o saw it, and remembers the outcome.
 func (c *Client) apply(ctx context.Context, p Plan, o *observed) error {
-	c.mirror = nil
+	c.mirror, c.wanted = nil, p.asked
 	for i := range p.want.Devices {
 		if d := &p.want.Devices[i]; d.Name != "" && (d.MTU == 0 || !d.Source.IsValid() || d.MAC.IsZero()) {
 			return &OpError{Op: "apply", Object: object(key{kind: kindDevice, dev: d.Name}), Err: ErrUnresolved}

@@ -41,13 +41,18 @@ func (w *writer) device(ctx context.Context, c plan.Change[key, entry]) error {
 	return w.modify(ctx, c.Have, d)
 }
 
-// create makes a device that is not there. One of the client's own that goes in the same plan may hold its VNI; it has to go first then.
+// create makes a device that is not there. Another of the client's own that goes or is made again in the same plan may hold its VNI; that one has
+// to go first then.
 func (w *writer) create(ctx context.Context, d *Device) error {
 	for _, c := range w.changes {
-		if c.Key.kind != kindDevice || c.Want != nil || c.Have.device.VNI != d.VNI || c.Have.device.port() != d.port() {
+		if c.Key.kind != kindDevice || c.Key.dev == d.Name || c.Have == nil || c.Have.device.VNI != d.VNI || c.Have.device.port() != d.port() || c.Want != nil && !recreates(c) {
 			continue
 		}
-		if err := missingIsFine(w.conn.DelLink(ctx, w.index[c.Key.dev])); err != nil {
+		index, ok := w.index[c.Key.dev]
+		if !ok || w.again[c.Key.dev] {
+			continue // it has been replaced already
+		}
+		if err := missingIsFine(w.conn.DelLink(ctx, index)); err != nil {
 			return err
 		}
 		delete(w.index, c.Key.dev)
@@ -210,7 +215,11 @@ func (w *writer) modify(ctx context.Context, have *entry, d *Device) error {
 // FDB filled while the old one still works, and the old one is deleted after the routes have moved; traffic then only waits for neighbours and
 // routes. If not, the old one has to go first.
 func (w *writer) recreate(ctx context.Context, d *Device) error {
-	before := w.index[d.Name]
+	before, ok := w.index[d.Name]
+	if !ok {
+		w.again[d.Name] = true
+		return w.create(ctx, d)
+	}
 	name := fmt.Sprintf("vxlan~%d", before)
 	after, err := w.add(ctx, d, name)
 	if errors.Is(err, fs.ErrExist) {

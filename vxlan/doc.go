@@ -23,6 +23,13 @@
 // is one route change. With Flood the peer receives a copy of each broadcast, unknown and multicast frame (head-end replication), which makes
 // the device a port for a bridge (Bridge).
 //
+// # Changes, and keeping them
+//
+// Sync reads everything once and writes what differs, in batches, additions before removals, so that traffic never meets half a peer. SetPeers and
+// DropPeers read nothing: their cost is that of the peers given. Settings that the kernel refuses to change are told as "recreate" by the Plan;
+// where it allows two devices at a time, the new one is filled beside the old one and takes its name at the end. Watch keeps a State as it is: it
+// follows netlink events, compares each with what it left, and repairs at the first that disagrees.
+//
 // # Zero values
 //
 // The zero State is no device. The zero Config is the calling thread's namespace, alias "podplumb:vxlan" and route protocol 112. Zero fields

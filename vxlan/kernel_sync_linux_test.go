@@ -410,6 +410,28 @@ func TestHalfMade(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrExist, "with another address it is somebody else's")
 }
 
+// TestRename: a device under another name is another device, though the kernel allows only one of its VNI.
+func TestRename(t *testing.T) {
+	ctx := kernel(t)
+	a, _ := nstest.Pair(t)
+	c := open(t, a.NS)
+	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: peers(1, 3)}}}
+	sync(t, ctx, c, want)
+	want.Devices[0].Name = "vx1"
+	plan := sync(t, ctx, c, want).String()
+	require.Contains(t, plan, "- device vx0\n+ device vx1: ")
+	require.Contains(t, plan, "~ route 10.0.1.0/24: via 10.0.1.0 dev vx0 onlink -> via 10.0.1.0 dev vx1 onlink\n")
+	require.Empty(t, sync(t, ctx, c, want).String())
+	// Two devices change their names with each other.
+	want.Devices = append(want.Devices, vxlan.Device{Name: "vx2", VNI: 43, Source: a.V4.Addr(), Peers: peers(3, 5)})
+	sync(t, ctx, c, want)
+	want.Devices[0].Name, want.Devices[1].Name = "vx2", "vx1"
+	sync(t, ctx, c, want)
+	require.Empty(t, sync(t, ctx, c, want).String())
+	sync(t, ctx, c, vxlan.State{})
+	require.NotContains(t, nstest.Run(t, a.NS, "ip", "link"), "vx")
+}
+
 // TestTwoClients: different aliases and protocols keep two clients apart in one namespace.
 func TestTwoClients(t *testing.T) {
 	ctx := kernel(t)

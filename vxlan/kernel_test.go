@@ -171,6 +171,7 @@ func TestTools(t *testing.T) {
 	c := open(t, a.NS)
 	p := peer(1)
 	p.MAC = mac("02:00:00:00:00:0b")
+	p.Subnets = append(p.Subnets, prefix("10.99.0.0/16"), prefix("10.98.7.6/32"), prefix("fd98::/48"))
 	s := vxlan.State{Devices: []vxlan.Device{{
 		Name: device, VNI: 4711, Port: 8472, Underlay: "eth0", Source: a.V4.Addr(), MTU: 1400, MAC: mac("02:00:00:00:00:0a"), GBP: true, ZeroChecksum: true, ZeroChecksum6Tx: true, ZeroChecksum6Rx: true,
 		TTL: 17, TOS: 1, SourcePorts: vxlan.PortRange{Low: 40000, High: 50000}, Addrs: []netip.Prefix{prefix("10.0.0.0/32"), prefix("fd44::/128")}, Peers: []vxlan.Peer{p},
@@ -187,7 +188,10 @@ func TestTools(t *testing.T) {
 	require.Equal(t, "02:00:00:00:00:0b dst 172.16.0.1 self permanent", strings.TrimSpace(nstest.Run(t, a.NS, "bridge", "fdb", "show", "dev", device)))
 	require.Equal(t, "10.0.1.0 lladdr 02:00:00:00:00:0b PERMANENT proto 112", strings.Join(strings.Fields(nstest.Run(t, a.NS, "ip", "-d", "-4", "neigh", "show", "dev", device)), " "))
 	require.Contains(t, nstest.Run(t, a.NS, "ip", "-d", "-6", "neigh", "show", "dev", device), "fd44:0:0:1:: lladdr 02:00:00:00:00:0b PERMANENT proto 112")
-	require.Contains(t, nstest.Run(t, a.NS, "ip", "route", "show", "dev", device), "10.0.1.0/24 via 10.0.1.0 proto 112 onlink")
+	for _, route := range []string{"10.0.1.0/24 via 10.0.1.0 proto 112 onlink", "10.99.0.0/16 via 10.0.1.0 proto 112 onlink", "10.98.7.6 via 10.0.1.0 proto 112 onlink"} {
+		require.Contains(t, nstest.Run(t, a.NS, "ip", "route", "show", "dev", device), route)
+	}
+	require.Contains(t, nstest.Run(t, a.NS, "ip", "-6", "route", "show", "dev", device), "fd98::/48 via fd44:0:0:1:: proto 112 metric 1024 onlink")
 	require.Contains(t, nstest.Run(t, a.NS, "ip", "-6", "route", "show", "dev", device), "fd44:0:0:1::/64 via fd44:0:0:1:: proto 112 metric 1024 onlink")
 	require.Regexp(t, `inet 10\.0\.0\.0/32 .*\n.*\n? *inet6 fd44::/128 scope global`, nstest.Run(t, a.NS, "ip", "addr", "show", "dev", device, "scope", "global"))
 }

@@ -105,6 +105,8 @@ func TestWatchRepairs(t *testing.T) {
 			"ip link set vx0 mtu 1300",
 			"ip link set vx0 address 02:00:00:00:00:01",
 			"ip link set vx0 type vxlan id 42 ttl 9",
+			"ip link set vx0 type vxlan id 42 df set",
+			"ip link set vx0 type vxlan id 42 remote " + vtep,
 			"ip link set vx0 master cni0",
 			"ip neigh del " + far4 + " dev vx0",
 			"ip neigh replace " + far4 + " lladdr 02:00:00:00:00:01 dev vx0 nud permanent",

@@ -133,8 +133,16 @@ func deviceEntry(l *rtnl.Link, names map[int]string) entry {
 		d.TOS = *v.TOS
 	}
 	e := entry{key: key{kind: kindDevice, dev: l.Name}, device: d, down: !l.Up()}
-	if v.Group.IsValid() {
+	on := func(p *bool) bool { return p != nil && *p }
+	switch {
+	case v.Group.IsValid():
 		e.odd = "remote " + v.Group.String()
+	case v.DF != nil && *v.DF != 0:
+		e.odd = fmt.Sprintf("df %d", *v.DF)
+	case on(v.L2Miss):
+		e.odd = "l2miss"
+	case on(v.L3Miss):
+		e.odd = "l3miss"
 	}
 	return e
 }
