@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,7 +31,7 @@ func TestNATConformance(t *testing.T) {
 			}
 			return b
 		},
-		Lacks: []servicetest.Feature{servicetest.SourceRanges, servicetest.ExternalLocal, servicetest.Affinity},
+		Lacks: []servicetest.Feature{servicetest.SourceRanges, servicetest.ExternalLocal},
 	})
 }
 
@@ -100,7 +101,10 @@ var faults = map[string]struct {
 		}
 		return b.Apply(ctx, p)
 	}},
-	"half a promise": {"session affinity: a client stays with its endpoint while it is there", altered(func(f *service.Frontend) { f.Affinity = 0 })},
+	"no affinity":                 {"session affinity: a client stays with its endpoint while it is there", altered(func(f *service.Frontend) { f.Affinity = 0 })},
+	"endless affinity":            {"session affinity ends when a client was silent for so long", altered(func(f *service.Frontend) { f.Affinity = time.Hour })},
+	"half a promise":              {"source ranges bind the load balancer's address, not the cluster IP", altered(func(f *service.Frontend) { f.Sources = nil })},
+	"node ports on every address": {"node ports on chosen addresses, and what a change of the choice does", altered(func(f *service.Frontend) { f.On = nil })},
 }
 
 // TestSuiteFindsFaults runs the suite against backends that are broken on purpose: each has to fail in the row that is about it.
@@ -108,6 +112,7 @@ func TestSuiteFindsFaults(t *testing.T) {
 	nstest.Require(t, nstest.NFTables)
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each runs in a process of its own, and mostly waits
 			// In a pattern of go test a space reads as the underscore that subtests have in its place.
 			cmd := exec.Command(os.Args[0], "-test.run", "^TestNATConformance$/^"+regexp.QuoteMeta(strings.ReplaceAll(fault.row, " ", "_"))+"$")
 			cmd.Env = append(os.Environ(), brokenEnv+"="+name)

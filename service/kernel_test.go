@@ -41,6 +41,7 @@ func natState() service.State {
 	one.Spec.Type, one.Spec.Ports[0].NodePort = service.TypeNodePort, 30080
 	two.Spec.Ports = append(two.Spec.Ports, service.Port{Name: "dns", Port: 53, Protocol: service.UDP}, service.Port{Name: "sig", Port: 5060, Protocol: service.SCTP})
 	two.Spec.Ports[0].Name = "http"
+	two.Spec.SessionAffinity = service.AffinityClientIP
 	pod := webPod("p1", "one", "10.244.0.1")
 	pod.Status.PodIPs = append(pod.Status.PodIPs, service.PodIP{IP: "fd44::1"})
 	s.Services = []service.Service{one, two}
@@ -147,21 +148,19 @@ func TestNATRefusesWhatItCannotServe(t *testing.T) {
 	before, err := client.Read(ctx)
 	require.NoError(t, err)
 
-	port, sticky, local := webService("port", "10.96.0.3"), webService("sticky", "10.96.0.4"), webService("local", "10.96.0.5")
+	port, local := webService("port", "10.96.0.3"), webService("local", "10.96.0.5")
 	port.Spec.Type, port.Spec.Ports[0].NodePort, port.Spec.ExternalTrafficPolicy = service.TypeNodePort, 30081, service.PolicyLocal
-	sticky.Spec.SessionAffinity = service.AffinityClientIP
 	local.Spec.ExternalIPs, local.Spec.ExternalTrafficPolicy = []string{"198.51.100.5"}, service.PolicyLocal
 	near := webService("near", "10.96.0.6")
 	near.Spec.Type, near.Spec.LoadBalancerSourceRanges = service.TypeLoadBalancer, []string{"192.0.2.0/24"}
 	near.Status.LoadBalancer.Ingress = []service.Ingress{{IP: "198.51.100.6"}}
 	_, err = p.Update(ctx, service.Changes{
-		Services: []service.Service{port, sticky, local, near},
-		Pods:     []service.Pod{webPod("p4", "sticky", "10.244.0.4"), webPod("p5", "local", "10.244.0.5"), webPod("p6", "near", "10.244.0.6")},
+		Services: []service.Service{port, local, near},
+		Pods:     []service.Pod{webPod("p5", "local", "10.244.0.5"), webPod("p6", "near", "10.244.0.6")},
 	})
 	require.ErrorIs(t, err, errors.ErrUnsupported)
 	for _, part := range []string{
 		"node-port *4:30081/TCP of default/port: the NAT backend does not serve externalTrafficPolicy Local",
-		"cluster-ip 10.96.0.4:80/TCP of default/sticky: the NAT backend does not serve sessionAffinity",
 		"external-ip 198.51.100.5:80/TCP of default/local: the NAT backend does not serve externalTrafficPolicy Local",
 		"load-balancer 198.51.100.6:80/TCP of default/near: the NAT backend does not serve loadBalancerSourceRanges",
 	} {
@@ -170,25 +169,28 @@ func TestNATRefusesWhatItCannotServe(t *testing.T) {
 	var unserved *service.UnservedError
 	require.ErrorAs(t, err, &unserved)
 
-	// The rest is served: the cluster IPs of those Services that have no affinity.
-	after, err := client.Read(ctx)
-	require.NoError(t, err)
-	require.Len(t, after.Forwards, len(before.Forwards)+3)
-	_, err = p.Update(ctx, service.Changes{Services: []service.Service{webService("fine", "10.96.0.7")}})
+	// The rest is served: the cluster IPs of those Services.
+	forwards := func() int {
+		have, err := client.Read(ctx)
+		require.NoError(t, err)
+		return len(have.Forwards) - len(before.Forwards)
+	}
+	require.Equal(t, 3, forwards())
+	fine := webService("fine", "10.96.0.7")
+	fine.Spec.ExternalIPs = []string{"198.51.100.7"}
+	_, err = p.Update(ctx, service.Changes{Services: []service.Service{fine}})
 	require.NoError(t, err, "a refusal was for its own call")
+	require.Equal(t, 5, forwards())
 
 	// A Frontend that turns into one that cannot be served is taken away.
-	fine := webService("fine", "10.96.0.7")
-	fine.Spec.SessionAffinity = service.AffinityClientIP
-	_, err = p.Update(ctx, service.Changes{Services: []service.Service{fine}})
+	fine.Spec.ExternalTrafficPolicy = service.PolicyLocal
+	_, err = p.Update(ctx, service.Changes{Services: []service.Service{fine}, Pods: []service.Pod{webPod("p7", "fine", "10.244.0.7")}})
 	require.ErrorIs(t, err, errors.ErrUnsupported)
-	after, err = client.Read(ctx)
-	require.NoError(t, err)
-	require.Len(t, after.Forwards, len(before.Forwards)+3)
+	require.Equal(t, 4, forwards())
 
-	_, err = p.Update(ctx, service.Changes{DropServices: []service.Name{port.Key(), sticky.Key(), local.Key(), near.Key(), fine.Key()}})
+	_, err = p.Update(ctx, service.Changes{DropServices: []service.Name{port.Key(), local.Key(), near.Key(), fine.Key()}})
 	require.NoError(t, err)
-	after, err = client.Read(ctx)
+	after, err := client.Read(ctx)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 }

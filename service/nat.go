@@ -13,8 +13,8 @@ import (
 // exclusions that are added so that the pods of Frontend.Inside are known as such; whoever changes them through c does not do so during Proxy.Sync.
 //
 // It serves cluster IPs, and node ports, external and load balancer addresses under ExternalTrafficPolicy Cluster. Other ports of an external or load
-// balancer address are rejected, unless it is an address of the node. Node ports are not served on loopback addresses. ExternalTrafficPolicy Local,
-// source ranges and session affinity are refused with errors.ErrUnsupported.
+// balancer address are rejected, unless it is an address of the node. Node ports are not served on loopback addresses. Session affinity is kept for each
+// address of a port by itself. ExternalTrafficPolicy Local and source ranges are refused with errors.ErrUnsupported.
 func NAT(c *nat.Client) Backend { return &natBackend{client: c, served: map[nat.Key]bool{}} }
 
 type natBackend struct {

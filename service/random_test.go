@@ -154,7 +154,7 @@ func onlyNAT(s service.Service) service.Service {
 	if s.Spec.Type != "" {
 		s.Spec.Type = service.TypeNodePort
 	}
-	s.Spec.ExternalTrafficPolicy, s.Spec.SessionAffinity, s.Spec.HealthCheckNodePort = "", "", 0
+	s.Spec.ExternalTrafficPolicy, s.Spec.HealthCheckNodePort = "", 0
 	return s
 }
 

@@ -84,8 +84,8 @@ func policyRows() []row {
 			check: func(t *testing.T, l *lab) {
 				first := nstest.Reaches(t, l.fromPod().ns, "tcp", l.vip(0, 80)).Server
 				spreads(t, l.fromPod(), "tcp", l.vip(0, 80), first)
-				for range 20 { // the odds that chance gives the same one of four 20 times are one in 10^12
-					<-time.After(1200 * time.Millisecond)
+				for range 10 { // the odds that chance gives the same one of four 10 times are one in a million
+					<-time.After(1100 * time.Millisecond)
 					if nstest.Reaches(t, l.fromPod().ns, "tcp", l.vip(0, 80)).Server != first {
 						return
 					}
