@@ -3,6 +3,9 @@
 package netns_test
 
 import (
+	"context"
+	"net"
+	"os/exec"
 	"runtime"
 	"testing"
 	"time"
@@ -148,4 +151,55 @@ func BenchmarkSysctl(b *testing.B) {
 				return err
 			})
 		})
+}
+
+// A dial inside against the same dial by a thread that is inside already.
+func BenchmarkDial(b *testing.B) {
+	ns := nstest.New(b)
+	l, err := ns.Listen(b.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = c.Close()
+		}
+	}()
+	fd, to := ns.Fd(), l.Addr().String()
+	hangUp := func(c net.Conn, err error) error {
+		if err != nil {
+			return err
+		}
+		_, _ = c.Read(make([]byte, 1)) // the server closes first, so its port is the one that waits
+		return c.Close()
+	}
+	versusFloor(b,
+		func() error { return hangUp(ns.DialContext(context.Background(), "tcp", to)) },
+		func() error {
+			var c net.Conn
+			err := bareVisit(func() error { return unix.Setns(fd, unix.CLONE_NEWNET) }, func() (err error) {
+				c, err = new(net.Dialer).Dial("tcp", to)
+				return err
+			})
+			return hangUp(c, err)
+		})
+}
+
+// A process started inside against one started outside.
+func BenchmarkStart(b *testing.B) {
+	ns := nstest.New(b)
+	versusFloor(b,
+		func() error {
+			cmd := exec.Command("/bin/true")
+			if err := ns.Start(cmd); err != nil {
+				return err
+			}
+			return cmd.Wait()
+		},
+		func() error { return exec.Command("/bin/true").Run() })
 }

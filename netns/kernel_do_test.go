@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	waitFor = 5 * time.Second
+	waitFor = 15 * time.Second
 	tick    = time.Millisecond
 )
 

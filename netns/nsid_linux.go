@@ -24,17 +24,14 @@ func (ns *NS) nsid(ctx context.Context, peer *NS) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	for _, m := range answers {
-		id, err := decodeNSID(m.Data)
-		if err != nil {
-			return 0, err
-		}
-		if id == notAssigned {
-			return 0, fmt.Errorf("it has no id here yet (AssignNSID gives it one): %w", fs.ErrNotExist)
-		}
-		return id, nil
+	if len(answers) == 0 {
+		return 0, errors.New("the kernel answered nothing")
 	}
-	return 0, errors.New("the kernel answered nothing")
+	id, err := decodeNSID(answers[0].Data)
+	if err == nil && id == notAssigned {
+		err = fmt.Errorf("it has no id here yet (AssignNSID gives it one): %w", fs.ErrNotExist)
+	}
+	return id, err
 }
 
 func (ns *NS) assignNSID(ctx context.Context, peer *NS, id int) (int, error) {
