@@ -14,17 +14,15 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 .PHONY: help demo test setup vet unit kernel vm vm-all user bench bench-vm lint cover fuzz-smoke golden clean root
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: root ## build a two-node cluster on this machine, prove it with packets, take it down; DEMO='-keep' and other flags go to it
-	@mkdir -p $(BUILD)
+demo: root | $(BUILD) ## build a two-node cluster on this machine, prove it with packets, take it down; DEMO='-keep' and other flags go to it
 	@$(GO) build -C examples -o $(BUILD)/cluster ./cluster
 	@$(BUILD)/cluster $(DEMO)
 
-test: root setup ## everything: unit and kernel tests on this kernel, in the guest and without root; then nothing may be left in the kernel
-	@mkdir -p $(BUILD)
+test: root setup | $(BUILD) ## everything: unit and kernel tests on this kernel, in the guest and without root; then nothing may be left in the kernel
 	@.ci/left save $(BUILD)/left
-	@status=0; $(MAKE) vet || status=1; .ci/test host guest user settle || status=1; .ci/left check $(BUILD)/left || status=1; exit $$status
+	@trap 'chown -R --reference=. $(BUILD)' EXIT; status=0; .ci/test vet host guest user settle || status=1; .ci/left check $(BUILD)/left || status=1; exit $$status
 
 setup: ## install the programs that the tests call, with apt-get, as far as they are missing
 	@.ci/setup
@@ -60,8 +58,7 @@ lint: ## golangci-lint, in all modules
 	cd examples && $(GO) run $(GOLANGCI_LINT) run ./...
 	cd internal/compat && $(GO) run $(GOLANGCI_LINT) run ./...
 
-cover: ## coverage by package, and of the library in all
-	@mkdir -p $(BUILD)
+cover: | $(BUILD) ## coverage by package, and of the library in all
 	$(GO) test -coverprofile=$(BUILD)/cover.out ./... | grep -v 'no test files'
 	@$(GO) tool cover -func=$(BUILD)/cover.out | tail -n 1
 
@@ -78,6 +75,9 @@ golden: ## rewrite the expected files of the golden tests and the lists of the e
 
 clean: ## remove what was built here
 	rm -rf $(BUILD)
+
+$(BUILD):
+	@mkdir $@ && chown --reference=. $@
 
 root:
 	@[ "$$(id -u)" = 0 ] || { echo "This makes network namespaces in the kernel and needs root: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
