@@ -56,7 +56,9 @@ func (c *Client) kept(ctx context.Context, left []flow) (map[*family][]nft.Eleme
 			a, _ := netip.AddrFromSlice(e.Data[:size])
 			target := netip.AddrPortFrom(a, binary.BigEndian.Uint16(e.Data[size:]))
 			named := gone[flow{key: key}] || gone[flow{key: key, target: target}]
-			if _, own := c.world.forwards[key]; !own {
+			// Without affinity of its own, an address of the host was learnt
+			// for the node port of the port.
+			if en := c.world.forwards[key]; en == nil || en.Affinity == 0 {
 				key.Addr = unspecified(key.Addr)
 				named = named || gone[flow{key: key}] || gone[flow{key: key, target: target}]
 			}

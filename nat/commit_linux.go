@@ -53,12 +53,21 @@ func (c *Client) commit(ctx context.Context, p Plan) ([]flow, error) {
 	return flows, c.forgetClients(ctx, left)
 }
 
-// left lists the targets that go from forwards with affinity.
+// left lists the targets that go from forwards with affinity. A forward that
+// is to have affinity where the node port of its port has it starts anew.
 func (c *Client) left(p Plan) []flow {
 	var list []flow
 	for _, ch := range p.forwards {
-		if have := c.world.forwards[ch.Key]; have != nil {
+		have := c.world.forwards[ch.Key]
+		if have != nil {
 			list = appendLeft(list, have.Forward, ch.Want)
+		}
+		if ch.Want == nil || ch.Want.Affinity == 0 || have != nil && have.Affinity != 0 {
+			continue
+		}
+		node := c.world.forwards[Key{unspecified(ch.Key.Addr), ch.Key.Port, ch.Key.Proto}]
+		if node != nil && node.Affinity != 0 {
+			list = append(list, flow{key: ch.Key})
 		}
 	}
 	return list

@@ -49,7 +49,8 @@ func (k Key) compare(o Key) int {
 
 // equal compares canonical forwards.
 func (f *Forward) equal(o *Forward) bool {
-	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Affinity == o.Affinity && slices.Equal(f.To, o.To)
+	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Affinity == o.Affinity && slices.Equal(f.To, o.To) &&
+		slices.Equal(f.Allow, o.Allow) && slices.Equal(f.Deny, o.Deny)
 }
 
 // Empty says that there is nothing to do.
@@ -106,6 +107,12 @@ func (f Forward) detail() string {
 		b.WriteString(f.Name + " ")
 	}
 	b.WriteString("to " + f.targets())
+	if len(f.Allow) > 0 {
+		b.WriteString(" allow " + join(f.Allow))
+	}
+	if len(f.Deny) > 0 {
+		b.WriteString(" deny " + join(f.Deny))
+	}
 	if f.Affinity != 0 {
 		b.WriteString(" affinity " + f.Affinity.String())
 	}
@@ -138,6 +145,14 @@ func (f Forward) change(want Forward) string {
 	if f.Empty != want.Empty {
 		parts = append(parts, "empty "+f.Empty.String()+" -> "+want.Empty.String())
 	}
+	for _, list := range []struct {
+		name       string
+		have, want []netip.Prefix
+	}{{"allow", f.Allow, want.Allow}, {"deny", f.Deny, want.Deny}} {
+		if !slices.Equal(list.have, list.want) {
+			parts = append(parts, fmt.Sprintf("%s [%s] -> [%s]", list.name, join(list.have), join(list.want)))
+		}
+	}
 	if f.Affinity != want.Affinity {
 		parts = append(parts, "affinity "+f.Affinity.String()+" -> "+want.Affinity.String())
 	}
@@ -145,6 +160,14 @@ func (f Forward) change(want Forward) string {
 		parts = append(parts, "masquerade "+f.Masquerade.String()+" -> "+want.Masquerade.String())
 	}
 	return strings.Join(parts, ", ")
+}
+
+func join(list []netip.Prefix) string {
+	s := make([]string, len(list))
+	for i, p := range list {
+		s[i] = p.String()
+	}
+	return strings.Join(s, " ")
 }
 
 func targetChanges(have, want Forward) string {

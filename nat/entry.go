@@ -32,6 +32,7 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 	}
 	w.flags(f, key, have, next, e)
 	w.contrast(f, k, have, next, e)
+	w.sources(f, key, have, next, e)
 	if err := w.affinity(f, key, have, next, e); err != nil {
 		return err
 	}
@@ -234,6 +235,50 @@ func (w *world) affinity(f *family, key []byte, have, next *entry, e *edits) err
 		w.lanes[lane{learn: was}].count--
 	}
 	return nil
+}
+
+// sources edits which sources are served.
+func (w *world) sources(f *family, key []byte, have, next *entry, e *edits) {
+	var was, is Forward
+	if have != nil {
+		was = have.Forward
+	}
+	if next != nil {
+		is = next.Forward
+	}
+	for _, list := range []struct {
+		set      *nft.Set
+		was, now []netip.Prefix
+	}{{f.allowed, was.Allow, is.Allow}, {f.denied, was.Deny, is.Deny}} {
+		for _, p := range list.was {
+			if !slices.Contains(list.now, p) {
+				e.del(list.set, sourceElement(key, p))
+			}
+		}
+		for _, p := range list.now {
+			if !slices.Contains(list.was, p) {
+				e.add(list.set, sourceElement(key, p))
+			}
+		}
+	}
+	switch {
+	case len(was.Allow) == 0 && len(is.Allow) > 0:
+		e.add(f.choosy, nft.Element{Key: key})
+	case len(was.Allow) > 0 && len(is.Allow) == 0:
+		e.del(f.choosy, nft.Element{Key: key})
+	}
+}
+
+// sourceElement is a forward with a range of sources.
+func sourceElement(key []byte, p netip.Prefix) nft.Element {
+	first, last := p.Masked().Addr(), p.Masked().Addr().AsSlice()
+	for i := p.Bits(); i < len(last)*8; i++ {
+		last[i/8] |= 0x80 >> (i % 8)
+	}
+	return nft.Element{
+		Key:    nft.AppendAddr(slices.Clone(key), first),
+		KeyEnd: append(slices.Clone(key), last...),
+	}
 }
 
 // contrast keeps the forwards that masquerade less than the node port of

@@ -124,6 +124,9 @@ func (s State) explainForward(f Forward, p Packet) Explanation {
 	if f.Affinity != 0 {
 		by += ", where a client keeps its target for " + f.Affinity.String()
 	}
+	if x, ok := f.turnsAway(p.Src.Addr()); ok {
+		return Explanation{Outcome: Dropped, By: by + ", " + x}
+	}
 	if len(f.To) == 0 {
 		return Explanation{Outcome: f.Empty.outcome(), By: by + ", which has no targets"}
 	}
@@ -139,6 +142,21 @@ func (s State) explainForward(f Forward, p Packet) Explanation {
 		})
 	}
 	return e
+}
+
+// turnsAway says why f does not serve a source.
+func (f Forward) turnsAway(src netip.Addr) (string, bool) {
+	for _, p := range f.Deny {
+		if p.Contains(src) {
+			return "which denies " + p.String(), true
+		}
+	}
+	for _, p := range f.Allow {
+		if p.Contains(src) {
+			return "", false
+		}
+	}
+	return "which does not allow the source", len(f.Allow) > 0
 }
 
 // masquerades says whether a connection from src through f to a target hides

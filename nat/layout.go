@@ -41,6 +41,9 @@ type family struct {
 	masqNot   *nft.Set // forwards that are not masqueraded as the node port of their port is
 	sticky    *nft.Set // forwards with affinity -> number of the lane that learns
 	affinity  *nft.Set // client, address, protocol, port -> target that it has
+	choosy    *nft.Set // forwards that allow only some sources
+	allowed   *nft.Set // forward . range of sources
+	denied    *nft.Set // forward . range of sources
 	local     *nft.Set // ranges of the host's addresses that serve node ports
 
 	suffix string
@@ -131,6 +134,10 @@ func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback
 		Name: "affinity" + suffix, Key: append([]nft.Expr{saddr}, key...), Data: []nft.Expr{daddr, nft.ThDport},
 		Dynamic: true, Size: maxClients, Comment: "client and forward -> its target",
 	}
+	withSource := append(append([]nft.Expr{}, key...), saddr)
+	f.choosy = &nft.Set{Name: "choosy" + suffix, Key: key, Comment: "forwards that allow only some sources"}
+	f.allowed = &nft.Set{Name: "allowed" + suffix, Key: withSource, Interval: true, Comment: "forward and the sources that it allows"}
+	f.denied = &nft.Set{Name: "denied" + suffix, Key: withSource, Interval: true, Comment: "forward and the sources that it denies"}
 	f.local = &nft.Set{Name: "local" + suffix, Key: []nft.Expr{daddr}, Interval: true, Comment: "own addresses that serve node ports"}
 	return f
 }
@@ -159,7 +166,7 @@ const maxClients = 1 << 18
 func (f *family) sets() []*nft.Set {
 	return []*nft.Set{
 		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.targets,
-		f.rejected, f.dropped, f.hairpin, f.masqAll, f.masqFar, f.masqNot, f.sticky, f.affinity, f.local,
+		f.rejected, f.dropped, f.hairpin, f.masqAll, f.masqFar, f.masqNot, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.local,
 	}
 }
 
@@ -229,7 +236,13 @@ func (l *layout) chains() []*nft.Chain {
 func (l *layout) serve(name string, f *family, node bool) *nft.Chain {
 	put := rule(nft.PutMark{Value: nft.Mapped{Key: f.keyFor(node), Map: f.forwards}, Shift: l.shift()})
 	put.Comment = "the other bits of the mark are kept"
-	return chain(name, rule(nft.ClearMark{Bits: l.mark}), put,
+	key := f.keyFor(node)
+	source := append(append(nft.Concat{}, key...), f.saddr)
+	drop := nft.Verdict{Code: nft.Drop}
+	return chain(name,
+		rule(inSet(key, f.choosy), nft.In{Key: source, Set: f.allowed, Not: true}, drop),
+		rule(inSet(source, f.denied), drop),
+		rule(nft.ClearMark{Bits: l.mark}), put,
 		rule(nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.mark}, Map: l.lanes}))
 }
 

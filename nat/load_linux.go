@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -307,6 +308,9 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 	if err := r.affinities(ctx, f); err != nil {
 		return err
 	}
+	if err := r.sources(ctx, f); err != nil {
+		return err
+	}
 	unlike := func() {
 		for k := range r.plain {
 			if mine(k) {
@@ -319,6 +323,72 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 		r.plain[k] = true
 		r.bad = r.bad || !ok
 	})
+}
+
+// sources reads which sources forwards serve.
+func (r *reader) sources(ctx context.Context, f *family) error {
+	lists := map[*nft.Set]func(*entry) *[]netip.Prefix{
+		f.allowed: func(en *entry) *[]netip.Prefix { return &en.Allow },
+		f.denied:  func(en *entry) *[]netip.Prefix { return &en.Deny },
+	}
+	for s, list := range lists {
+		reset := func() {
+			for k, en := range r.w.forwards {
+				if k.Addr.Is4() == f.is4() {
+					*list(en) = nil
+				}
+			}
+		}
+		err := r.elements(ctx, s, reset, func(e *nft.Element) {
+			k, ok := parseForwardKey(f, e.Key)
+			en := r.w.forwards[k]
+			p, isPrefix := parseSource(f, e)
+			if !ok || en == nil || !isPrefix {
+				r.bad = true
+				return
+			}
+			*list(en) = append(*list(en), p)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	choosy := 0
+	err := r.elements(ctx, f.choosy, func() { choosy = 0 }, func(e *nft.Element) {
+		k, ok := parseForwardKey(f, e.Key)
+		if en := r.w.forwards[k]; !ok || en == nil || len(en.Allow) == 0 {
+			r.bad = true
+		}
+		choosy++
+	})
+	for k, en := range r.w.forwards {
+		if k.Addr.Is4() != f.is4() {
+			continue
+		}
+		if len(en.Allow) > 0 {
+			choosy--
+		}
+		slices.SortFunc(en.Allow, comparePrefix)
+		slices.SortFunc(en.Deny, comparePrefix)
+	}
+	r.bad = r.bad || choosy != 0
+	return err
+}
+
+// parseSource is the inverse of sourceElement.
+func parseSource(f *family, e *nft.Element) (netip.Prefix, bool) {
+	size := f.addrSize()
+	if len(e.Key) != 2*size+8 || len(e.KeyEnd) != len(e.Key) {
+		return netip.Prefix{}, false
+	}
+	first, _ := netip.AddrFromSlice(e.Key[size+8:])
+	for bits := range first.BitLen() + 1 {
+		p := netip.PrefixFrom(first, bits)
+		if p.Masked() == p && bytes.Equal(sourceElement(e.Key[:size+8], p).KeyEnd, e.KeyEnd) {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
 }
 
 // affinities reads how long forwards keep a client's target.

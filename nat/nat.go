@@ -77,6 +77,11 @@ type Forward struct {
 	// value rejects.
 	Empty Refusal
 
+	// Allow, when not empty, holds the sources whose connections are served;
+	// Deny holds sources whose connections are not, listed in Allow or not.
+	// The others' are dropped. Established connections go on.
+	Allow, Deny []netip.Prefix
+
 	// Affinity keeps the connections of a client address on one target until
 	// there was no new one for that long, in whole seconds up to 30 days. It
 	// ends at once when the target goes. Zero is no affinity.

@@ -186,6 +186,13 @@ func randomState(r *rand.Rand) nat.State {
 				Name: []string{"", "a", "b"}[r.IntN(3)], Empty: nat.Refusal(r.IntN(2)), Masquerade: nat.Masquerade(r.IntN(3)),
 				Affinity: []time.Duration{0, time.Second, 3 * time.Hour}[r.IntN(3)],
 			}
+			for _, p := range []string{"198.51.100.0/24", "198.51.100.128/25", "0.0.0.0/0", "2001:db8::/32", "2001:db8::1/128"} {
+				if p := netip.MustParsePrefix(p); p.Addr().Is4() == addr.Is4() && r.IntN(3) == 0 {
+					f.Allow = append(f.Allow, p)
+				} else if p.Addr().Is4() == addr.Is4() && r.IntN(3) == 0 {
+					f.Deny = append(f.Deny, p)
+				}
+			}
 			for range r.IntN(5) {
 				to := netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})
 				if addr.Is6() {

@@ -153,6 +153,13 @@ func (f *faults) address(at string, a netip.Addr) bool {
 	return false
 }
 
+func (f *faults) source(at string, p netip.Prefix, forward netip.Addr) {
+	f.prefix(at, p)
+	if p.IsValid() && forward.IsValid() && p.Addr().Is4() != forward.Is4() {
+		f.add(at, "%s is not of the family of %s", p, forward)
+	}
+}
+
 func (f *faults) forward(at string, w *Forward) {
 	ok := true
 	if !w.Addr.IsValid() || !w.Addr.IsUnspecified() {
@@ -171,6 +178,12 @@ func (f *faults) forward(at string, w *Forward) {
 	}
 	if w.Affinity < 0 || w.Affinity > maxAffinity || w.Affinity%time.Second != 0 {
 		f.add(at+".affinity", "%s is not whole seconds up to %s", w.Affinity, maxAffinity)
+	}
+	for i, p := range w.Allow {
+		f.source(fmt.Sprintf("%s.allow[%d]", at, i), p, w.Addr)
+	}
+	for i, p := range w.Deny {
+		f.source(fmt.Sprintf("%s.deny[%d]", at, i), p, w.Addr)
 	}
 	if len(w.To) > maxSlots {
 		f.add(at+".to", "%d targets, at most %d", len(w.To), maxSlots)
