@@ -3,8 +3,10 @@ package vxlan
 import (
 	"context"
 	"errors"
-	"fmt"
+	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/internal/rtnl"
 	"github.com/podplumb/podplumb/netns"
@@ -18,10 +20,13 @@ type Client struct {
 	cfg   Config
 	ownNS bool // cfg.NetNS was opened by New
 	conn  *rtnl.Conn
+	open  context.Context // ends with Close
+	close context.CancelCauseFunc
 
 	mu     sync.Mutex
 	mirror *mirror // what the last successful operation left in the kernel; nil when that is not known
-	wanted State   // what was last asked for, for Watch; its peers are in the mirror while there is one
+	wanted State   // what was last asked for; the mirror knows better while there is one
+	asked  bool    // whether anything was asked for yet
 }
 
 // New opens a Client. It changes nothing in the kernel.
@@ -44,11 +49,13 @@ func New(cfg Config) (*Client, error) {
 		}
 		return nil, &OpError{Op: "new", Err: err}
 	}
+	c.open, c.close = context.WithCancelCause(context.Background())
 	return c, nil
 }
 
-// Close closes the client's socket. It changes nothing in the kernel; operations under way fail with os.ErrClosed.
+// Close closes the client's socket. It changes nothing in the kernel; operations under way fail with os.ErrClosed, and a Watch ends.
 func (c *Client) Close() error {
+	c.close(os.ErrClosed)
 	err := c.conn.Close()
 	if c.ownNS {
 		err = errors.Join(err, c.cfg.NetNS.Close())
@@ -148,15 +155,16 @@ func (c *Client) Sync(ctx context.Context, want State) (Plan, error) {
 
 // sync is Sync of a valid State in canonical order.
 func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
-	c.wanted = want
+	c.wanted, c.asked = want, true
 	for try := 1; ; try++ {
 		c.mirror = nil
 		p, o, err := c.plan(ctx, want)
-		if err != nil {
-			return p, err
+		if err == nil {
+			err = c.apply(ctx, p, o)
 		}
-		err = c.apply(ctx, p, o)
-		if err == nil || !errors.Is(err, ErrStale) || try == syncTries || ctx.Err() != nil {
+		// ENODEV: a link that was there when the plan was made went meanwhile.
+		again := errors.Is(err, ErrStale) || errors.Is(err, unix.ENODEV)
+		if !again || try == syncTries || ctx.Err() != nil {
 			return p, err
 		}
 	}
@@ -164,7 +172,7 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 
 // apply carries out the plan on the kernel as o saw it, and remembers the outcome.
 func (c *Client) apply(ctx context.Context, p Plan, o *observed) error {
-	c.mirror, c.wanted = nil, p.asked
+	c.mirror, c.wanted, c.asked = nil, p.asked, true
 	for i := range p.want.Devices {
 		if d := &p.want.Devices[i]; d.Name != "" && (d.MTU == 0 || !d.Source.IsValid() || d.MAC.IsZero()) {
 			return &OpError{Op: "apply", Object: object(key{kind: kindDevice, dev: d.Name}), Err: ErrUnresolved}
@@ -186,15 +194,3 @@ func (c *Client) apply(ctx context.Context, p Plan, o *observed) error {
 
 // deviceObject names a device in the errors of the incremental calls.
 func deviceObject(name string) string { return object(key{kind: kindDevice, dev: name}) }
-
-// check makes sure that op is asked for a device that the last Sync left, and returns it.
-func (c *Client) check(op, device string) (*mirrorDevice, error) {
-	if c.mirror == nil {
-		return nil, &OpError{Op: op, Object: deviceObject(device), Err: ErrNotSynced}
-	}
-	d := c.mirror.devices[device]
-	if d == nil {
-		return nil, &OpError{Op: op, Object: deviceObject(device), Err: fmt.Errorf("not in the state that was synced: %w", ErrNotSynced)}
-	}
-	return d, nil
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/podplumb/podplumb/internal/nstest"
+	"github.com/podplumb/podplumb/internal/rtnl"
 	"github.com/podplumb/podplumb/netns"
 	"github.com/podplumb/podplumb/vxlan"
 )
@@ -190,6 +192,56 @@ func TestWatchStorm(t *testing.T) {
 	settles(t, ctx, a.NS, vxlan.State{})
 }
 
+// TestWatchChaos bends the overlay at random and without pause, while peers come and go. When that ends all is as last asked for.
+func TestWatchChaos(t *testing.T) {
+	ctx := kernel(t)
+	nstest.Leaks(t)
+	a, _ := nstest.Pair(t)
+	c := open(t, a.NS)
+	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Addrs: []netip.Prefix{prefix("10.0.0.0/32"), prefix("fd44::/128")}, Peers: peers(1, 20)}}}
+	out := watch(t, ctx, c, want)
+	vandal, err := rtnl.Open(a.NS)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, vandal.Close()) }()
+	yes, no := true, false
+	r := rand.New(rand.NewPCG(1, 2))
+	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); {
+		for len(out) > 0 {
+			<-out
+		}
+		l, err := vandal.LinkByName(ctx, device)
+		if err != nil {
+			continue
+		}
+		p := peer(1 + r.IntN(19))
+		// Each of these may meet a device that is gone again.
+		switch r.IntN(9) {
+		case 0:
+			_ = vandal.DelLink(ctx, l.Index)
+		case 1:
+			_ = vandal.SetLink(ctx, l.Index, rtnl.LinkAttrs{Up: &no})
+		case 2:
+			_ = vandal.SetLink(ctx, l.Index, rtnl.LinkAttrs{MTU: 1300 + r.IntN(50)})
+		case 3:
+			_ = vandal.SetLink(ctx, l.Index, rtnl.LinkAttrs{MAC: rtnl.MAC{2, 0, 0, 0, 0, 1}, Up: &yes})
+		case 4:
+			_ = vandal.DelRoute(ctx, rtnl.Route{Dst: p.Subnets[r.IntN(2)]})
+		case 5:
+			_ = vandal.DelNeigh(ctx, rtnl.Neigh{Index: l.Index, IP: p.Tunnel[r.IntN(2)]})
+		case 6:
+			_ = vandal.DelAddr(ctx, rtnl.Addr{Index: l.Index, Prefix: prefix("fd44::/128")})
+		case 7:
+			_, _ = c.DropPeers(ctx, device, p.VTEP)
+		case 8:
+			_, _ = c.SetPeers(ctx, device, p)
+		}
+		time.Sleep(time.Duration(r.IntN(5)) * time.Millisecond)
+	}
+	_, err = c.SetPeers(ctx, device, peers(1, 20)...)
+	require.NoError(t, err)
+	t.Logf("straight after %v", settles(t, ctx, a.NS, want))
+}
+
 // TestWatchUnderlay takes the underlay away and gives it back, with and without the device bound to it.
 func TestWatchUnderlay(t *testing.T) {
 	families(t, func(t *testing.T, v6 bool) {
@@ -214,7 +266,8 @@ func TestWatchUnderlay(t *testing.T) {
 					return vxlan.State{Devices: []vxlan.Device{d}}
 				}
 				sync(t, ctx, open(t, b.NS), state(b, a, 2, 1))
-				out := watch(t, ctx, open(t, a.NS), state(a, b, 1, 2))
+				c := open(t, a.NS)
+				out := watch(t, ctx, c, state(a, b, 1, 2))
 				inner := nstest.End{NS: b.NS, V4: netip.PrefixFrom(peer(2).Tunnel[0], 24), V6: netip.PrefixFrom(peer(2).Tunnel[1], 64)}
 				serve(t, inner, "b")
 				ask := func() {
@@ -236,12 +289,20 @@ func TestWatchUnderlay(t *testing.T) {
 					o = next(t, out)
 				}
 				require.ErrorContains(t, o.err, "resolve device vx0: ")
-				time.Sleep(100 * time.Millisecond)
+				// Meanwhile a peer comes. It cannot be reached yet, but is not forgotten.
+				late := peer(88)
+				if v6 {
+					late.VTEP = addr("2001:db8::88")
+				}
+				_, err := c.SetPeers(ctx, device, late)
+				require.ErrorIs(t, err, fs.ErrNotExist)
+				want := state(a, b, 1, 2)
+				want.Devices[0].Peers = append(want.Devices[0].Peers, late)
 
 				nstest.Join(t, a.NS, "eth0", b.NS, "eth0")
 				nstest.Address(t, a)
 				nstest.Address(t, b)
-				require.Less(t, settles(t, ctx, a.NS, state(a, b, 1, 2)), time.Second)
+				require.Less(t, settles(t, ctx, a.NS, want), time.Second)
 				sync(t, ctx, open(t, b.NS), state(b, a, 2, 1))
 				ask()
 			})
@@ -353,6 +414,15 @@ func TestWatchEnds(t *testing.T) {
 	}
 	require.Equal(t, 1, n)
 	require.ErrorIs(t, short.Err(), context.DeadlineExceeded)
+	closed, err := vxlan.New(vxlan.Config{NetNS: a.NS})
+	require.NoError(t, err)
+	n = 0
+	for _, err := range closed.Watch(ctx, want) {
+		require.NoError(t, err)
+		n++
+		go func() { _ = closed.Close() }()
+	}
+	require.Equal(t, 1, n)
 	for _, err := range c.Watch(ctx, vxlan.State{Devices: []vxlan.Device{{}}}) {
 		require.ErrorContains(t, err, "vxlan: watch state: devices[0].name: needed")
 	}

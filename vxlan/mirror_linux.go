@@ -151,7 +151,9 @@ func (m *mirror) linkDrifted(e *rtnl.Event, alias string) bool {
 		have, want := deviceEntry(l, m.names), m.table[key{kind: kindDevice, dev: name}]
 		return !same(&have, &want)
 	}
-	if !e.Removed {
+	if e.Removed {
+		delete(m.names, l.Index)
+	} else {
 		m.names[l.Index] = l.Name
 	}
 	if have, ok := m.links[l.Index]; ok {

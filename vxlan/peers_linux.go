@@ -5,45 +5,84 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // SetPeers adds peers to a device of the last Sync, or replaces those with the same VTEP. It reads nothing from the kernel, so its cost is that of
 // the peers given, whatever else there is; the outcome is that of a Sync with the whole State. It fails with ErrNotSynced before the first Sync.
-// When the kernel turns out to have moved on, SetPeers does a full Sync.
+// When the last Sync or repair failed, or the kernel turns out to have moved on, SetPeers does a full Sync; the peers count as wanted even if that
+// fails, so that a Watch makes them when it can.
 func (c *Client) SetPeers(ctx context.Context, device string, peers ...Peer) (Plan, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d, err := c.check("set peers", device)
+	list := canonical(State{Devices: []Device{{Peers: peers}}}).Devices[0].Peers
+	d, err := c.device("set peers", device)
 	if err != nil {
 		return Plan{}, err
 	}
-	next := make(map[netip.Addr]*mirrorPeer, len(peers))
-	list := canonical(State{Devices: []Device{{Peers: peers}}}).Devices[0].Peers
+	if d == nil {
+		return c.changeAll(ctx, "set peers", device, nil, list)
+	}
 	if err := c.mirror.checkPeers(d, list); err != nil {
 		return Plan{}, &OpError{Op: "set peers", Object: deviceObject(device), Err: err}
 	}
-	for _, p := range list {
-		resolved := canonical(State{Devices: []Device{{Peers: []Peer{p}}}}).Devices[0].Peers[0]
-		d.asked.resolvePeer(&resolved, &d.lower)
-		next[p.VTEP] = &mirrorPeer{asked: p, resolved: resolved}
+	next := make(map[netip.Addr]*mirrorPeer, len(list))
+	for i, p := range canonical(State{Devices: []Device{{Peers: list}}}).Devices[0].Peers {
+		d.asked.resolvePeer(&p, &d.lower)
+		next[p.VTEP] = &mirrorPeer{asked: list[i], resolved: p}
 	}
 	return c.change(ctx, device, d, next)
 }
 
-// DropPeers removes the peers with these VTEPs from a device of the last Sync; a VTEP that is no peer is no error. It reads nothing from the
-// kernel. It fails with ErrNotSynced before the first Sync.
+// DropPeers removes the peers with these VTEPs from a device of the last Sync; a VTEP that is no peer is no error. Like SetPeers, it reads nothing
+// from the kernel unless a full Sync is due, and fails with ErrNotSynced before the first Sync.
 func (c *Client) DropPeers(ctx context.Context, device string, vteps ...netip.Addr) (Plan, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d, err := c.check("drop peers", device)
+	d, err := c.device("drop peers", device)
 	if err != nil {
 		return Plan{}, err
+	}
+	if d == nil {
+		return c.changeAll(ctx, "drop peers", device, vteps, nil)
 	}
 	next := make(map[netip.Addr]*mirrorPeer, len(vteps))
 	for _, a := range vteps {
 		next[a] = nil
 	}
 	return c.change(ctx, device, d, next)
+}
+
+// device returns the device as the last Sync left it, nil when that is not known because it failed.
+func (c *Client) device(op, name string) (*mirrorDevice, error) {
+	known := slices.ContainsFunc(c.wanted.Devices, func(d Device) bool { return d.Name == name })
+	switch {
+	case !c.asked:
+		return nil, &OpError{Op: op, Object: deviceObject(name), Err: ErrNotSynced}
+	case !known:
+		return nil, &OpError{Op: op, Object: deviceObject(name), Err: fmt.Errorf("not in the state that was synced: %w", ErrNotSynced)}
+	case c.mirror == nil:
+		return nil, nil
+	}
+	return c.mirror.devices[name], nil
+}
+
+// changeAll changes some peers of what is wanted and syncs it all.
+func (c *Client) changeAll(ctx context.Context, op, device string, drop []netip.Addr, set []Peer) (Plan, error) {
+	for _, p := range set {
+		drop = append(drop, p.VTEP)
+	}
+	next := canonical(c.wanted)
+	for i := range next.Devices {
+		if d := &next.Devices[i]; d.Name == device {
+			d.Peers = slices.DeleteFunc(d.Peers, func(p Peer) bool { return slices.Contains(drop, p.VTEP) })
+			d.Peers = append(d.Peers, set...)
+		}
+	}
+	if err := next.Validate(); err != nil {
+		return Plan{}, &OpError{Op: op, Object: deviceObject(device), Err: err}
+	}
+	return c.sync(ctx, canonical(next))
 }
 
 // change carries out what differs between some peers of the mirror and next, where nil means none.

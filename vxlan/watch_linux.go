@@ -29,7 +29,7 @@ const (
 // It yields the outcome of the first Sync, of each repair that changed something, and of each that failed. A failed one is tried again soon, unless
 // something is missing or in the way: then when the kernel tells of a change that may help, such as an underlay that came back. Watch follows netlink events and does not poll; when events are lost it
 // reads everything again. The peers that SetPeers and DropPeers change, and the State of a later Sync, count as wanted from then on. A failure of
-// the event socket itself ends the loop after it was yielded; the end of ctx ends it silently.
+// the event socket itself ends the loop after it was yielded; the end of ctx, or Close, ends it silently.
 func (c *Client) Watch(ctx context.Context, want State) iter.Seq2[Plan, error] {
 	return func(yield func(Plan, error) bool) {
 		if err := want.Validate(); err != nil {
@@ -50,6 +50,7 @@ func (c *Client) Watch(ctx context.Context, want State) iter.Seq2[Plan, error] {
 		open, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 		defer cancel(nil)
 		defer context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })()
+		defer context.AfterFunc(c.open, func() { cancel(context.Cause(c.open)) })()
 		w := watcher{Client: c, monitor: monitor}
 		w.rest(err)
 		w.loop(open, yield)
