@@ -123,6 +123,7 @@ func (k *kernel) changeBridge(ctx context.Context, t target, alias string, have,
 	if err := t.setIP(ctx, c, j); err != nil {
 		return err
 	}
+	t.moved(c, want.Addresses, j)
 	return t.usable(ctx, c, want.DAD)
 }
 

@@ -168,9 +168,20 @@ func (t target) usable(ctx context.Context, c *linkChange, dad bool) error {
 	}
 }
 
+// moved tells j of all addresses of a link whose MAC address has changed: neighbours know the old one.
+func (t target) moved(c *linkChange, addresses []netip.Prefix, j *journal) {
+	if j == nil || !c.has(setMAC) {
+		return
+	}
+	for _, a := range addresses {
+		j.announce = append(j.announce, announcement{netns: t.path, link: t.name, addr: a.Addr()})
+	}
+}
+
 func (t target) setProxies(ctx context.Context, c *linkChange) error {
 	for _, p := range c.proxies {
-		n := rtnl.Neigh{Index: t.index, IP: p.Key, Flags: unix.NTF_PROXY}
+		// A proxy entry that is not permanent goes when the pod's end goes down.
+		n := rtnl.Neigh{Index: t.index, IP: p.Key, Flags: unix.NTF_PROXY, State: unix.NUD_PERMANENT}
 		if p.Want == nil {
 			if err := t.conn.DelNeigh(ctx, n); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("remove proxy %s: %w", p.Key, err)

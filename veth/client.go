@@ -30,7 +30,7 @@ type Config struct {
 	// ForceAddress replaces addresses of a bridge that its state does not list. Otherwise they are an *AddressError.
 	ForceAddress bool
 	// Announce sends a gratuitous ARP request (RFC 5227) or an unsolicited neighbour advertisement (RFC 4861) for each address that
-	// Sync, Apply or Attach added, from the link that has it, so that neighbours forget the address's former holder.
+	// Sync, Apply or Attach added, or whose link it gave another MAC address, from that link, so that neighbours forget what they knew.
 	Announce bool
 }
 

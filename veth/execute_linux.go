@@ -133,6 +133,7 @@ func (k *kernel) changePair(ctx context.Context, l *rtnl.Link, mark aliases, x *
 	if err := t.setIP(ctx, &x.pod, j); err != nil {
 		return err
 	}
+	t.moved(&x.pod, x.want.Pod.Addresses, j)
 	if err := t.usable(ctx, &x.pod, x.want.Pod.DAD); err != nil {
 		return err
 	}
@@ -205,5 +206,6 @@ func (k *kernel) changeHost(ctx context.Context, t target, alias string, x *pair
 	if err := t.setIP(ctx, c, j); err != nil {
 		return err
 	}
+	t.moved(c, h.Addresses, j)
 	return t.usable(ctx, c, h.DAD)
 }

@@ -23,7 +23,8 @@ type damage struct {
 // TestKernelDamageBridged breaks every object of an attachment behind a bridge, one at a time. Each is noticed by Plan and repaired by
 // Sync, after which packets pass again.
 func TestKernelDamageBridged(t *testing.T) {
-	n := newNode(t, veth.Config{ForceAddress: true})
+	// A pod may ask for its gateway while that has the wrong MAC address, and would believe the answer for half a minute.
+	n := newNode(t, veth.Config{ForceAddress: true, Announce: true})
 	a, b := nstest.New(t), nstest.New(t)
 	want := veth.State{Bridges: []veth.Bridge{bridge()}, Pairs: []veth.Pair{bridged(1, a), bridged(2, b)}}
 	br := &want.Bridges[0]
@@ -81,7 +82,7 @@ func TestKernelDamageBridged(t *testing.T) {
 		{"pod dad", true, cmd("sysctl -qw net.ipv6.conf.eth0.accept_dad=1"), "~ pair pod1 pod: dad on -> off"},
 		{"pod IPv6 off", true, cmd("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1"), "+ pair pod1 pod address fd01::11/64"},
 		{"pod link renamed", true, cmd("sh -c|ip link set eth0 down && ip link set eth0 name eth9"), "+ pair pod1: eth0 in"},
-	}, func() {
+	}, func(t *testing.T) {
 		flows(t, a, want.Pairs[0].Pod.Addresses, n.ns, gateways)
 		flows(t, b, want.Pairs[1].Pod.Addresses, a, want.Pairs[0].Pod.Addresses)
 	})
@@ -89,7 +90,7 @@ func TestKernelDamageBridged(t *testing.T) {
 
 // TestKernelDamageRouted does the same for a pair that is routed point to point.
 func TestKernelDamageRouted(t *testing.T) {
-	n := newNode(t, veth.Config{})
+	n := newNode(t, veth.Config{Announce: true})
 	nstest.Forward(t, n.ns)
 	a, b := nstest.New(t), nstest.New(t)
 	want := veth.State{Pairs: []veth.Pair{routed(1, a), routed(2, b)}}
@@ -116,19 +117,19 @@ func TestKernelDamageRouted(t *testing.T) {
 		{"host dad", false, cmd("sysctl -qw net.ipv6.conf.ptp1.accept_dad=1"), "dad on -> off"},
 		{"pod gateway route", true, cmd("ip route replace default via 169.254.1.1 dev eth0 onlink metric 0 mtu 1400"), "~ pair ptp1 pod route default"},
 		{"pod down", true, cmd("ip link set eth0 down"), "~ pair ptp1 pod: state down -> up"},
-	}, func() {
+	}, func(t *testing.T) {
 		flows(t, a, want.Pairs[0].Pod.Addresses, b, want.Pairs[1].Pod.Addresses)
 	})
 
 	t.Run("on a bridge", func(t *testing.T) {
 		nstest.AddBridge(t, n.ns, "other0", "ptp1")
-		n.repaired(t, want, "bridge other0 -> none", func() {
+		n.repaired(t, want, "bridge other0 -> none", func(t *testing.T) {
 			flows(t, a, want.Pairs[0].Pod.Addresses, b, want.Pairs[1].Pod.Addresses)
 		})
 	})
 }
 
-func (n *node) repairs(want veth.State, pod *netns.NS, table []damage, works func()) {
+func (n *node) repairs(want veth.State, pod *netns.NS, table []damage, works func(t *testing.T)) {
 	for _, d := range table {
 		n.t.(*testing.T).Run(d.name, func(t *testing.T) {
 			ns := n.ns
@@ -142,7 +143,7 @@ func (n *node) repairs(want veth.State, pod *netns.NS, table []damage, works fun
 }
 
 // repaired checks that the damage is noticed, that Plan changes nothing, and that one Sync repairs all of it.
-func (n *node) repaired(t *testing.T, want veth.State, notice string, works func()) {
+func (n *node) repaired(t *testing.T, want veth.State, notice string, works func(t *testing.T)) {
 	t.Helper()
 	p, err := n.client.Plan(n.ctx, want)
 	require.NoError(t, err)
@@ -157,7 +158,7 @@ func (n *node) repaired(t *testing.T, want veth.State, notice string, works func
 	sub := *n
 	sub.t = t
 	sub.settled(want)
-	works()
+	works(t)
 }
 
 // cmd splits a command line at spaces; what follows a | is one argument.

@@ -110,6 +110,10 @@ func TestKernelAnnounce(t *testing.T) {
 	n.sync(want)
 	heard("10.1.0.1", "fd01::1")
 
+	want.Bridges[0].MAC = veth.MAC{2, 0, 0, 0, 0, 7}
+	n.sync(want)
+	heard("10.1.0.1", "fd01::1")
+
 	require.NoError(t, n.client.Detach(n.ctx, "pod2"))
 	require.NoError(t, n.client.Attach(n.ctx, want.Pairs[1]))
 	heard("10.1.0.12", "fd01::12")
@@ -371,7 +375,7 @@ func TestKernelVLANs(t *testing.T) {
 		{"trunk shortened", false, cmd("bridge vlan del dev pod4 vid 11"), "vlans trunks 10, 12, 20 -> trunks 10-12, 20"},
 		{"bridge VLAN", false, cmd("bridge vlan del dev cni0 vid 10 self"), "~ bridge cni0: vlans trunks 30-31 -> access 10 trunks 30-31"},
 		{"filtering off", false, cmd("ip link set cni0 type bridge vlan_filtering 0"), "vlan-filtering off -> on"},
-	}, func() {
+	}, func(t *testing.T) {
 		flows(t, a, pod(0), b, pod(1))
 		flows(t, a, pod(0), n.ns, gateways)
 	})
