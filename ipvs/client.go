@@ -91,6 +91,16 @@ func (c *Client) StopDaemon(ctx context.Context, r Role) error { return c.stopDa
 // changes, so an entry may be missing or come twice.
 func (c *Client) Connections(ctx context.Context) ([]Connection, error) { return c.connections(ctx) }
 
+// SyncRanges makes the ranges of virtual addresses exactly these: a local route for each, and the nftables table inet podplumb-ipvs that
+// refuses the ports which no service takes. Ranges must lie within Config.Owns. Without ranges all of it is removed; other ranges of
+// other clients in the namespace too, so one client looks after them. The guard needs nf_tables with CONFIG_NFT_REJECT_INET.
+func (c *Client) SyncRanges(ctx context.Context, want []Range) error {
+	return c.syncRanges(ctx, want)
+}
+
+// Ranges returns the ranges that SyncRanges made, sorted.
+func (c *Client) Ranges(ctx context.Context) ([]Range, error) { return c.ranges(ctx) }
+
 // Close closes the client's socket. The services stay. Calls under way end with an error that Is os.ErrClosed.
 func (c *Client) Close() error { return c.close() }
 

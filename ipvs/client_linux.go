@@ -202,17 +202,17 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	todo := make([]wanted, 0, len(change.Set)+len(change.Drop))
+	wants := make([]wanted, 0, len(change.Set)+len(change.Drop))
 	for i := range change.Set {
 		s, _ := change.Set[i].canonical(nil)
-		todo = append(todo, wanted{s.Key, &s})
+		wants = append(wants, wanted{s.Key, &s})
 	}
 	for _, k := range change.Drop {
-		todo = append(todo, wanted{k, nil})
+		wants = append(wants, wanted{k, nil})
 	}
 	var did Plan
 	for range syncTries {
-		changes, err := c.prepare(ctx, todo)
+		changes, err := c.prepare(ctx, wants)
 		if err != nil {
 			return did, opError("update", "", err)
 		}
@@ -229,7 +229,7 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 		for _, f := range again {
 			contradicted[f.key] = true
 		}
-		todo = slices.DeleteFunc(todo, func(w wanted) bool { return !contradicted[w.key] })
+		wants = slices.DeleteFunc(wants, func(w wanted) bool { return !contradicted[w.key] })
 	}
 	return did, opError("update", "", ErrUnstable)
 }
@@ -241,9 +241,9 @@ type wanted struct {
 }
 
 // prepare compares what is wanted with what is known, or read where nothing is known, and returns what differs, sorted.
-func (c *Client) prepare(ctx context.Context, todo []wanted) ([]change, error) {
-	changes := make([]change, 0, len(todo))
-	for _, w := range todo {
+func (c *Client) prepare(ctx context.Context, wants []wanted) ([]change, error) {
+	changes := make([]change, 0, len(wants))
+	for _, w := range wants {
 		have, sure := c.known.lookup(w.key)
 		if !sure {
 			var err error

@@ -40,3 +40,5 @@ func (*Client) daemons(context.Context) ([]Daemon, error)         { return nil, 
 func (*Client) startDaemon(context.Context, Daemon) error         { return errors.ErrUnsupported }
 func (*Client) stopDaemon(context.Context, Role) error            { return errors.ErrUnsupported }
 func (*Client) connections(context.Context) ([]Connection, error) { return nil, errors.ErrUnsupported }
+func (*Client) syncRanges(context.Context, []Range) error         { return errors.ErrUnsupported }
+func (*Client) ranges(context.Context) ([]Range, error)           { return nil, errors.ErrUnsupported }

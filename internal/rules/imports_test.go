@@ -13,7 +13,7 @@ var mayImport = map[string][]string{
 	"veth":                {"netns", "internal/plan", "internal/rtnl"},
 	"vxlan":               {"netns", "internal/plan", "internal/rtnl"},
 	"nat":                 {"netns", "internal/plan", "internal/nft", "internal/rtnl"},
-	"ipvs":                {"netns", "internal/plan", "internal/rtnl"},
+	"ipvs":                {"netns", "internal/plan", "internal/nft", "internal/rtnl"},
 	"policy":              {"netns", "internal/plan", "internal/nft", "internal/rtnl"},
 	"service":             {"netns", "nat", "ipvs", "internal/plan"},
 	"service/servicetest": {"netns", "service", "internal/nstest"}, // a suite of tests that other modules run
