@@ -49,7 +49,8 @@ func (k Key) compare(o Key) int {
 
 // equal compares canonical forwards.
 func (f *Forward) equal(o *Forward) bool {
-	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Affinity == o.Affinity && slices.Equal(f.To, o.To) &&
+	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Algorithm == o.Algorithm &&
+		f.Affinity == o.Affinity && slices.Equal(f.To, o.To) &&
 		slices.Equal(f.Allow, o.Allow) && slices.Equal(f.Deny, o.Deny)
 }
 
@@ -107,6 +108,9 @@ func (f Forward) detail() string {
 		b.WriteString(f.Name + " ")
 	}
 	b.WriteString("to " + f.targets())
+	if f.Algorithm != Random {
+		b.WriteString(" by " + f.Algorithm.String())
+	}
 	if len(f.Allow) > 0 {
 		b.WriteString(" allow " + join(f.Allow))
 	}
@@ -144,6 +148,9 @@ func (f Forward) change(want Forward) string {
 	}
 	if f.Empty != want.Empty {
 		parts = append(parts, "empty "+f.Empty.String()+" -> "+want.Empty.String())
+	}
+	if f.Algorithm != want.Algorithm {
+		parts = append(parts, "by "+f.Algorithm.String()+" -> "+want.Algorithm.String())
 	}
 	for _, list := range []struct {
 		name       string

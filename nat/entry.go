@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -19,7 +20,11 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 		if have != nil {
 			old = have.slots
 		}
-		next.slots = place(old, want.To)
+		if want.Algorithm == Maglev {
+			next.slots = maglev(want.To)
+		} else {
+			next.slots = place(old, want.To)
+		}
 	}
 	f := w.lay.of(k.Addr)
 	key := forwardKey(k)
@@ -83,8 +88,9 @@ func (w *world) slots(f *family, key []byte, have, next *entry, e *edits) {
 	if next != nil {
 		now = next.slots
 	}
+	before, after := shares(have), shares(next)
 	for i := range max(len(old), len(now)) {
-		if i < len(old) && i < len(now) && old[i] == now[i] {
+		if i < len(old) && i < len(now) && old[i] == now[i] && before[old[i]] == after[now[i]] {
 			continue
 		}
 		k := nft.AppendUint32(slices.Clone(key), uint32(i))
@@ -92,13 +98,35 @@ func (w *world) slots(f *family, key []byte, have, next *entry, e *edits) {
 			e.del(f.targets, nft.Element{Key: k})
 		}
 		if i < len(now) {
-			e.add(f.targets, targetElement(k, now[i]))
+			e.add(f.targets, targetElement(k, now[i], after[now[i]]))
 		}
 	}
 }
 
-func targetElement(key []byte, t netip.AddrPort) nft.Element {
-	return nft.Element{Key: key, Data: nft.AppendPort(nft.AppendAddr(make([]byte, 0, 20), t.Addr()), t.Port())}
+// shares returns the weights above one that the number of slots does not
+// tell, to be noted in the elements.
+func shares(en *entry) map[netip.AddrPort]int {
+	if en == nil || en.Algorithm != Maglev {
+		return nil
+	}
+	var m map[netip.AddrPort]int
+	for _, t := range en.To {
+		if t.Weight > 1 {
+			if m == nil {
+				m = map[netip.AddrPort]int{}
+			}
+			m[netip.AddrPortFrom(t.Addr, t.Port)] = t.Weight
+		}
+	}
+	return m
+}
+
+func targetElement(key []byte, t netip.AddrPort, share int) nft.Element {
+	el := nft.Element{Key: key, Data: nft.AppendPort(nft.AppendAddr(make([]byte, 0, 20), t.Addr()), t.Port())}
+	if share > 1 {
+		el.Extra = binary.AppendUvarint(nil, uint64(share))
+	}
+	return el
 }
 
 // entrance edits the element that leads from the forward to its lane, or the
@@ -112,7 +140,7 @@ func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) err
 	if to == f.forwards {
 		toLane = laneFor(next)
 	}
-	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty) {
+	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty && have.Algorithm == next.Algorithm) {
 		return nil
 	}
 	if from != nil {
@@ -154,8 +182,8 @@ func doorElement(f *family, door *nft.Set, key []byte, en *entry, number uint32)
 	el := nft.Element{Key: key, Comment: en.Name}
 	if door == f.forwards {
 		el.Data = nft.AppendUint32(nil, number)
-		if en.Empty != Reject {
-			el.Extra = []byte{byte(en.Empty)}
+		if en.Empty != Reject || en.Algorithm != Random {
+			el.Extra = []byte{byte(en.Empty), byte(en.Algorithm)}
 		}
 	}
 	return el

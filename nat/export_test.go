@@ -99,6 +99,9 @@ func ParseLane(name string) (size int, ok bool) {
 	return l.size, ok
 }
 
+// MaglevTable exposes the slots of Maglev.
+var MaglevTable = maglev
+
 // Place exposes the assignment of slots.
 var Place = place
 

@@ -10,7 +10,7 @@ import (
 )
 
 // A lane is a chain that forwards share: one that draws one of a number of
-// slots at random, or one that learns which target a client has.
+// slots, at random or by the client's address, or one that learns which target a client has.
 //
 // Up to exactLanes slots there is a lane for every number. Above, lanes lie a
 // sixteenth of an octave apart, so that there are at most 224 of them: a draw
@@ -20,6 +20,7 @@ import (
 type lane struct {
 	size   int           // the number that is drawn from
 	node   bool          // for forwards of an unspecified address
+	hash   bool          // by the client's address
 	sticky bool          // a client's earlier target comes first
 	learn  time.Duration // how long to keep a client's target; the rest is zero then
 }
@@ -28,7 +29,7 @@ const exactLanes = 64
 
 // laneFor returns the lane of an entry with slots.
 func laneFor(en *entry) lane {
-	return lane{size: laneSize(len(en.slots)), node: en.Key().node(), sticky: en.Affinity != 0}
+	return lane{size: laneSize(len(en.slots)), node: en.Key().node(), sticky: en.Affinity != 0, hash: en.Algorithm != Random}
 }
 
 func laneSize(slots int) int {
@@ -52,8 +53,13 @@ func (l lane) sure() int {
 	return l.size - laneStep(l.size) + 1
 }
 
+// hashSeed is the seed of the first draw by a client's address, the same on
+// every host; each further draw has the next.
+const hashSeed = 0x706f6401
+
 const (
 	lanePrefix   = "random-"
+	hashPrefix   = "hash-"
 	nodePrefix   = "node-"
 	stickyPrefix = "sticky-"
 	learnPrefix  = "learn-"
@@ -64,6 +70,9 @@ func (l lane) name() string {
 		return learnPrefix + strconv.Itoa(int(l.learn/time.Second))
 	}
 	name := lanePrefix + strconv.Itoa(l.size)
+	if l.hash {
+		name = hashPrefix + strconv.Itoa(l.size)
+	}
 	if l.sticky {
 		name = stickyPrefix + name
 	}
@@ -84,6 +93,10 @@ func parseLane(name string) (lane, bool) {
 	name, l.node = strings.CutPrefix(name, nodePrefix)
 	name, l.sticky = strings.CutPrefix(name, stickyPrefix)
 	digits, ok := strings.CutPrefix(name, lanePrefix)
+	if !ok {
+		digits, ok = strings.CutPrefix(name, hashPrefix)
+		l.hash = true
+	}
 	n, err := strconv.Atoi(digits)
 	l.size = n
 	return l, ok && err == nil && n >= 1 && n <= maxSlots && laneSize(n) == n
@@ -117,8 +130,12 @@ func (l lane) draws(f *family) []nft.Rule {
 	if l.size > exactLanes {
 		numbers = []int{l.size, l.size, l.size, l.sure()}
 	}
-	for _, n := range numbers {
-		key := append(append(nft.Concat{}, f.keyFor(l.node)...), nft.Random(n))
+	for i, n := range numbers {
+		slot := nft.Expr(nft.Random(n))
+		if l.hash {
+			slot = nft.Hashed{Of: f.saddr, Mod: uint32(n), Seed: hashSeed + uint32(i)}
+		}
+		key := append(append(nft.Concat{}, f.keyFor(l.node)...), slot)
 		rules = append(rules, rule(nft.DNAT{To: nft.Mapped{Key: key, Map: f.targets}}))
 	}
 	return rules

@@ -62,13 +62,16 @@ type reader struct {
 	slots map[Key][]netip.AddrPort
 	doors map[Key]uint32 // lane numbers; zero for refused forwards
 	plain map[Key]bool   // forwards that masquerade less than the node port
-	bad   bool           // an element is not one that a Client writes
+	// shares are weights that are not the number of slots.
+	shares map[share]int
+	bad    bool // an element is not one that a Client writes
 }
 
 // all reads everything and says whether it is exactly what this version
 // would have written.
 func (r *reader) all(ctx context.Context) (bool, error) {
 	r.slots, r.doors, r.plain = map[Key][]netip.AddrPort{}, map[Key]uint32{}, map[Key]bool{}
+	r.shares = map[share]int{}
 	if err := r.lanes(ctx); err != nil {
 		return false, err
 	}
@@ -290,8 +293,11 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 			}
 			seen = append(seen, k)
 			en := &entry{Forward: Forward{Addr: k.Addr, Port: k.Port, Proto: k.Proto, Name: e.Comment}}
-			if s == f.dropped || len(e.Extra) == 1 && Refusal(e.Extra[0]) == Drop {
+			if s == f.dropped {
 				en.Empty = Drop
+			}
+			if len(e.Extra) == 2 {
+				en.Empty, en.Algorithm = Refusal(e.Extra[0]), Algorithm(e.Extra[1])
 			}
 			r.w.forwards[k] = en
 			if s == f.forwards && len(e.Data) == 4 {
@@ -462,6 +468,14 @@ func (r *reader) target(f *family, e *nft.Element) {
 	a, _ := netip.AddrFromSlice(e.Data[:size])
 	list[slot] = netip.AddrPortFrom(a, binary.BigEndian.Uint16(e.Data[size:]))
 	r.slots[k] = list
+	if n, length := binary.Uvarint(e.Extra); length > 0 {
+		r.shares[share{k, list[slot]}] = int(n)
+	}
+}
+
+type share struct {
+	key    Key
+	target netip.AddrPort
 }
 
 func parseForwardKey(f *family, b []byte) (Key, bool) {
@@ -503,6 +517,12 @@ func (r *reader) entries() {
 			en.To = append(en.To, Target{Addr: t.Addr(), Port: t.Port()})
 		}
 		en.To = canonicalTargets(en.To)
+		if en.Algorithm == Maglev {
+			for i, t := range en.To {
+				en.To[i].Weight = max(1, r.shares[share{k, netip.AddrPortFrom(t.Addr, t.Port)}])
+			}
+			r.bad = r.bad || !slices.Equal(en.slots, maglev(en.To))
+		}
 		for _, t := range en.To {
 			r.w.hairpin[t.Addr]++
 		}

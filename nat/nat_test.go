@@ -87,6 +87,41 @@ func TestPlace(t *testing.T) {
 	require.Len(t, next, 49)
 }
 
+// One target of n that goes moves about one client in n, and the shares are
+// what the weights say.
+func TestMaglev(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{1, 2, 10, 64, 100} {
+		var targets []nat.Target
+		for i := range n {
+			targets = append(targets, nat.Target{Addr: netip.AddrFrom4([4]byte{10, 244, 0, byte(i)}), Port: 80, Weight: 1 + i%2})
+		}
+		table := nat.MaglevTable(targets)
+		require.Equal(t, table, nat.MaglevTable(targets))
+		total := n + n/2
+		share := map[netip.AddrPort]int{}
+		for _, at := range table {
+			share[at]++
+		}
+		for _, to := range targets {
+			want := float64(len(table)) * float64(to.Weight) / float64(total)
+			require.InDelta(t, want, share[netip.AddrPortFrom(to.Addr, to.Port)], 2+want/10)
+		}
+		if n < 2 {
+			continue
+		}
+		gone := targets[n/2]
+		next := nat.MaglevTable(append(append([]nat.Target{}, targets[:n/2]...), targets[n/2+1:]...))
+		moved := 0
+		for i, at := range next {
+			if table[i].Addr() != gone.Addr && table[i] != at {
+				moved++
+			}
+		}
+		require.Less(t, moved, len(table)/5, "of %d targets one went: %d slots of others moved", n, moved)
+	}
+}
+
 func TestValidate(t *testing.T) {
 	t.Parallel()
 	addr := netip.MustParseAddr
@@ -192,6 +227,9 @@ func randomState(r *rand.Rand) nat.State {
 				} else if p.Addr().Is4() == addr.Is4() && r.IntN(3) == 0 {
 					f.Deny = append(f.Deny, p)
 				}
+			}
+			if r.IntN(8) == 0 {
+				f.Algorithm = nat.SourceHash
 			}
 			for range r.IntN(5) {
 				to := netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})

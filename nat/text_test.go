@@ -74,6 +74,10 @@ func parseForward(t testing.TB, w []string) nat.Forward {
 			v4 := at.Addr().Is4()
 			f.Allow = []netip.Prefix{netip.MustParsePrefix(map[bool]string{true: "198.51.100.0/24", false: "2001:db8::/64"}[v4])}
 			f.Deny = []netip.Prefix{netip.MustParsePrefix(map[bool]string{true: "198.51.100.7/32", false: "2001:db8::7/128"}[v4])}
+		case "hash":
+			f.Algorithm = nat.SourceHash
+		case "maglev":
+			f.Algorithm = nat.Maglev
 		case "sticky":
 			f.Affinity = 3 * time.Hour
 		case "remote":

@@ -173,6 +173,9 @@ func (f *faults) forward(at string, w *Forward) {
 	}
 	f.name(at+".name", w.Name)
 	f.refusal(at+".empty", w.Empty)
+	if w.Algorithm > Maglev {
+		f.add(at+".algorithm", "unknown %s", w.Algorithm)
+	}
 	if w.Masquerade > MasqueradeAll {
 		f.add(at+".masquerade", "unknown %s", w.Masquerade)
 	}

@@ -117,6 +117,16 @@ func (r Random) String() string { return fmt.Sprintf("numgen random mod %d", uin
 func (Random) types() []Type    { return []Type{Integer} }
 func (Random) family() Family   { return 0 }
 
+// Hashed is a number below Mod that depends only on a field and the seed.
+type Hashed struct {
+	Of        Load
+	Mod, Seed uint32
+}
+
+func (h Hashed) String() string { return fmt.Sprintf("jhash %s mod %d seed 0x%x", h.Of, h.Mod, h.Seed) }
+func (Hashed) types() []Type    { return []Type{Integer} }
+func (h Hashed) family() Family { return h.Of.fam }
+
 // Mapped is the value that a map holds for a key.
 type Mapped struct {
 	Key Expr

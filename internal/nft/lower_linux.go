@@ -170,6 +170,13 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 	case Masked:
 		l.masked(e, reg)
 		return reg + 1
+	case Hashed:
+		l.load(e.Of, reg)
+		l.add(&expr.Hash{
+			SourceRegister: reg, DestRegister: reg, Length: uint32(e.Of.typ.size),
+			Modulus: e.Mod, Seed: e.Seed, Type: expr.HashTypeJenkins,
+		})
+		return reg + 1
 	case Zeroed:
 		zero := make([]byte, e.Of.typ.size)
 		l.load(e.Of, reg)
