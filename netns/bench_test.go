@@ -18,8 +18,9 @@ import (
 
 const threadNetNS = "/proc/thread-self/ns/net"
 
-// versusFloor runs both in turns, in small batches, and reports the time of ours as a multiple of
-// the kernel floor: the bare system calls on a thread that is locked already.
+// versusFloor runs both in turns, in small batches, and reports the time of ours as a
+// multiple of the kernel floor: the bare system calls on a thread that is locked
+// already.
 func versusFloor(b *testing.B, ours, floor func() error) {
 	b.Helper()
 	var oursTook, floorTook time.Duration
@@ -96,7 +97,8 @@ func BenchmarkNew(b *testing.B) {
 		})
 }
 
-// The floor of a name is what `ip netns` does too: a file, a mount, an unmount and an unlink.
+// The floor of a name is what `ip netns` does too: a file, a mount, an unmount and an
+// unlink.
 func BenchmarkCreateRemove(b *testing.B) {
 	nstest.Require(b, nstest.NetNS)
 	ns, err := netns.Create("podplumb-bench")

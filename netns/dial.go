@@ -13,9 +13,9 @@ type Dialer struct {
 	// NS is the namespace to dial in. It must be set.
 	NS *NS
 
-	// Dialer holds the options of package net: Timeout, Deadline, LocalAddr, FallbackDelay
-	// (zero: 300 ms, negative: no racing, RFC 8305), KeepAlive, Control. Control runs inside the namespace.
-	// A nil Resolver means NS.Resolver().
+	// Dialer holds the options of package net: Timeout, Deadline, LocalAddr,
+	// FallbackDelay (zero: 300 ms, negative: no racing, RFC 8305), KeepAlive, Control.
+	// Control runs inside the namespace. A nil Resolver means NS.Resolver().
 	Dialer net.Dialer
 }
 
@@ -44,7 +44,8 @@ func (ns *NS) Listen(ctx context.Context, network, address string) (net.Listener
 	return l, nil
 }
 
-// ListenPacket opens a packet socket, such as UDP, inside the namespace; otherwise it is as [NS.Listen].
+// ListenPacket opens a packet socket, such as UDP, inside the namespace; otherwise it
+// is as [NS.Listen].
 func (ns *NS) ListenPacket(ctx context.Context, network, address string) (net.PacketConn, error) {
 	var c net.PacketConn
 	literal, err := ns.literal(ctx, network, address)
@@ -60,11 +61,12 @@ func (ns *NS) ListenPacket(ctx context.Context, network, address string) (net.Pa
 	return c, nil
 }
 
-// Resolver returns a resolver whose questions are sent from inside the namespace. It asks the servers
-// of /etc/netns/NAME/resolv.conf in turn, when the handle has a Name and the file names any, as
-// processes under `ip netns exec` do, and otherwise those of the caller's /etc/resolv.conf; what else
-// is in the caller's file counts either way. Set its Dial to ask others. Its order of addresses is that of
-// the caller's namespace; the Dialer sorts them again.
+// Resolver returns a resolver whose questions are sent from inside the namespace. It
+// asks the servers of /etc/netns/NAME/resolv.conf in turn, when the handle has a Name
+// and the file names any, as processes under `ip netns exec` do, and otherwise those of
+// the caller's /etc/resolv.conf; what else is in the caller's file counts either way.
+// Set its Dial to ask others. Its order of addresses is that of the caller's namespace;
+// the Dialer sorts them again.
 func (ns *NS) Resolver() *net.Resolver {
 	var turn atomic.Uint32
 	dial := func(ctx context.Context, network, server string) (net.Conn, error) {

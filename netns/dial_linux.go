@@ -15,8 +15,8 @@ import (
 // errAgain stops package net from making a second socket, which would be outside.
 var errAgain = errors.New("the socket has to be made again")
 
-// dialAttempts is how often package net itself tries a TCP port that connects to itself, plus
-// the first try.
+// dialAttempts is how often package net itself tries a TCP port that connects to
+// itself, plus the first try.
 const dialAttempts = 3
 
 // dialOne connects to one literal address. The thread is in the namespace only until the
@@ -58,7 +58,8 @@ func (d *Dialer) attempt(ctx context.Context, network, address string) (c net.Co
 	return c, err
 }
 
-// control runs the caller's own hook, by the rule of net.Dialer that ControlContext comes first.
+// control runs the caller's own hook, by the rule of net.Dialer that ControlContext
+// comes first.
 func (d *Dialer) control(ctx context.Context, network, address string, raw syscall.RawConn) error {
 	switch {
 	case d.Dialer.ControlContext != nil:

@@ -22,10 +22,11 @@ func (ns *NS) Start(cmd *exec.Cmd) error {
 	return nil
 }
 
-// StartMounted starts cmd as `ip netns exec` does: also in a mount namespace of its own, in
-// which /sys shows the links of the network namespace, and in which every file of
-// /etc/netns/NAME, such as resolv.conf, lies over its namesake in /etc, if there
-// is one (when the handle has a Name). Mounts that the caller makes later still appear there.
+// StartMounted starts cmd as `ip netns exec` does: also in a mount namespace of its
+// own, in which /sys shows the links of the network namespace, and in which every file
+// of /etc/netns/NAME, such as resolv.conf, lies over its namesake in /etc, if there is
+// one (when the handle has a Name). Mounts that the caller makes later still appear
+// there.
 func (ns *NS) StartMounted(cmd *exec.Cmd) error {
 	if err := ns.begin(cmd, true); err != nil {
 		return opError("start", commandName(cmd), err)

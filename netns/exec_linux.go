@@ -25,7 +25,8 @@ func (ns *NS) start(cmd *exec.Cmd, mounted bool) error {
 			return
 		}
 		if mounted {
-			// Its mount namespace makes the thread unfit for anything else: this lock is never undone.
+			// Its mount namespace makes the thread unfit for anything else: this lock
+			// is never undone.
 			runtime.LockOSThread()
 			err = ns.mountView()
 		}
@@ -60,7 +61,8 @@ func awaitExit(pidfd int) {
 	}
 }
 
-// mountView gives the calling thread a mount namespace that fits the network namespace it is in.
+// mountView gives the calling thread a mount namespace that fits the network namespace
+// it is in.
 func (ns *NS) mountView() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return explain(fmt.Errorf("make a mount namespace: %w", err), mountAdvice)

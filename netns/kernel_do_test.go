@@ -193,8 +193,8 @@ func TestDoFromManyGoroutines(t *testing.T) {
 			t.Error(fault)
 		}
 	}
-	// The runtime keeps the threads of one round for the next: at most one for each of the two
-	// visits that a goroutine makes at a time.
+	// The runtime keeps the threads of one round for the next: at most one for each of
+	// the two visits that a goroutine makes at a time.
 	before := threads(t)
 	work()
 	nstest.Leaks(t)

@@ -80,7 +80,8 @@ func TestStartErrors(t *testing.T) {
 	require.ErrorIs(t, ns.Start(exec.CommandContext(ctx, "true")), context.Canceled)
 }
 
-// A process with a death signal outlives the thread that started it, as long as this process lives.
+// A process with a death signal outlives the thread that started it, as long as this
+// process lives.
 func TestStartWithDeathSignal(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)
 	nstest.Leaks(t)
@@ -183,8 +184,8 @@ func TestStartMountedOverEtc(t *testing.T) {
 	require.NotContains(t, string(hosts), "only-here")
 }
 
-// privateEtc covers /etc, in the mount namespace of the tests, by files of the test's own, and
-// copies of what package net reads and remembers for a while.
+// privateEtc covers /etc, in the mount namespace of the tests, by files of the test's
+// own, and copies of what package net reads and remembers for a while.
 func privateEtc(t *testing.T, files map[string]string) {
 	t.Helper()
 	for _, name := range []string{"hosts", "resolv.conf", "nsswitch.conf"} {

@@ -117,7 +117,8 @@ func init() {
 
 func init() {
 	children["open-init"] = func() error {
-		// Who is root in the first user namespace becomes somebody; in another one root is nobody already.
+		// Who is root in the first user namespace becomes somebody; in another one root
+		// is nobody already.
 		if err := syscall.Setgroups(nil); err == nil {
 			if err := syscall.Setuid(65534); err != nil {
 				return err

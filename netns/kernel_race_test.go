@@ -91,8 +91,8 @@ func TestCreateRacesWithIP(t *testing.T) {
 }
 
 func init() {
-	// In a mount namespace whose /run/netns is yet to be made, many creators at once, ip among
-	// them, must not mount the directory on itself more than once.
+	// In a mount namespace whose /run/netns is yet to be made, many creators at once,
+	// ip among them, must not mount the directory on itself more than once.
 	children["first-creators"] = func() error {
 		if err := unix.Mount("", "/", "none", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 			return err

@@ -19,8 +19,8 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
-// serveDNS answers questions inside ns for the names in hosts, at the address that the resolver
-// of this process asks.
+// serveDNS answers questions inside ns for the names in hosts, at the address that the
+// resolver of this process asks.
 func serveDNS(t *testing.T, ns *netns.NS, hosts map[string][]string) {
 	t.Helper()
 	server := netip.MustParseAddr("127.0.0.1")
@@ -179,7 +179,8 @@ func TestHappyEyeballs(t *testing.T) {
 		"second-six.test":  {"2001:db8::1", "2001:db8::2"},
 	})
 	nstest.ServeTCP(t, b.NS, ":80", "b")
-	// The delay is generous where it must not count, so that a busy machine does not matter.
+	// The delay is generous where it must not count, so that a busy machine does not
+	// matter.
 	const delay = 3 * time.Second
 	for _, c := range []struct {
 		host, want string
@@ -217,7 +218,8 @@ func TestHappyEyeballs(t *testing.T) {
 	require.Error(t, err)
 	require.Less(t, time.Since(start), 2*time.Second)
 
-	// Without the race the second family is tried when the first has had its share of the time.
+	// Without the race the second family is tried when the first has had its share of
+	// the time.
 	d := netns.Dialer{NS: a.NS, Dialer: net.Dialer{FallbackDelay: -1, Timeout: 4 * time.Second}}
 	start = time.Now()
 	conn, err := d.DialContext(t.Context(), "tcp", "silent-six.test.:80")

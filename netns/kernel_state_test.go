@@ -204,7 +204,8 @@ func TestPinAsName(t *testing.T) {
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
-// With its last holder the namespace goes: the kernel removes the other end of its veth pair.
+// With its last holder the namespace goes: the kernel removes the other end of its veth
+// pair.
 func TestNamespaceDies(t *testing.T) {
 	nstest.Require(t, nstest.Veth)
 	nstest.Leaks(t)

@@ -104,8 +104,8 @@ func (ns *NS) publish(path string) error {
 	return ns.bind(path, halfMadeMode)
 }
 
-// halfMadeMode is the mode of the file under a mount that this package makes. While the file is
-// visible, the mount is not there yet; `ip netns` uses mode 0.
+// halfMadeMode is the mode of the file under a mount that this package makes. While the
+// file is visible, the mount is not there yet; `ip netns` uses mode 0.
 const halfMadeMode = unix.S_ISVTX
 
 // halfMade reports whether st is a file that waits for its mount under the lock.

@@ -10,7 +10,8 @@ import (
 // etcNetNS holds, for each name, the files that ip-netns(8) puts over /etc.
 const etcNetNS = "/etc/netns"
 
-// nameServers returns the servers, ip:53, of the namespace's own resolv.conf(5), if it has one.
+// nameServers returns the servers, ip:53, of the namespace's own resolv.conf(5), if it
+// has one.
 func (ns *NS) nameServers() []string {
 	if !ns.valid() || ns.name == "" {
 		return nil

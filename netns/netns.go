@@ -122,11 +122,11 @@ func List() ([]string, error) {
 	return names, nil
 }
 
-// Remove takes the name away, as `ip netns del` does: a lazy unmount in every
-// mount namespace that shares the mount, then an unlink. The namespace itself lives on while a process, a
-// socket, a handle or a pin holds it. A name that does not exist, so also a
-// second Remove, gives an error that Is [fs.ErrNotExist]. A half-made name is
-// removed too.
+// Remove takes the name away, as `ip netns del` does: a lazy unmount in every mount
+// namespace that shares the mount, then an unlink. The namespace itself lives on while
+// a process, a socket, a handle or a pin holds it. A name that does not exist, so also
+// a second Remove, gives an error that Is [fs.ErrNotExist]. A half-made name is removed
+// too.
 func Remove(name string) error {
 	if err := ValidateName(name); err != nil {
 		return opError(opRemove, name, err)

@@ -14,9 +14,9 @@ func (ns *NS) NSID(ctx context.Context, peer *NS) (int, error) {
 	return id, nil
 }
 
-// AssignNSID gives peer the number by which this namespace knows it, and returns
-// it; with a negative id the kernel chooses. The number stays as long as both
-// namespaces live. If peer has one, or another namespace has this one, the error Is [fs.ErrExist].
+// AssignNSID gives peer the number by which this namespace knows it, and returns it;
+// with a negative id the kernel chooses. The number stays as long as both namespaces
+// live. If peer has one, or another namespace has this one, the error Is [fs.ErrExist].
 func (ns *NS) AssignNSID(ctx context.Context, peer *NS, id int) (int, error) {
 	id, err := ns.assignNSID(ctx, peer, id)
 	if err != nil {

@@ -51,9 +51,9 @@ func scope(a netip.Addr) uint8 {
 	return 0xe
 }
 
-// sortDestinations sorts addrs by the rules of RFC 6724, 6, that can be told from the source that
-// the kernel would use for each (invalid when it cannot be reached): 1, 2, 5, 6, 8 and 9 for
-// IPv6, then the order that the name server gave.
+// sortDestinations sorts addrs by the rules of RFC 6724, 6, that can be told from the
+// source that the kernel would use for each (invalid when it cannot be reached): 1, 2,
+// 5, 6, 8 and 9 for IPv6, then the order that the name server gave.
 func sortDestinations(addrs, sources []netip.Addr) {
 	type candidate struct{ dst, src netip.Addr }
 	all := make([]candidate, len(addrs))

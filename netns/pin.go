@@ -6,11 +6,11 @@ import (
 	"path/filepath"
 )
 
-// Pin keeps the namespace alive, without any process in it, by a bind mount on
-// path, which must be absolute. The file is made (mode 0) and must not exist;
-// its directory must. Undo it with [Unpin]. [Open] opens a pin. A failed Pin
-// leaves nothing behind; a path that exists gives an error that Is [fs.ErrExist].
-// To pin under [RunDir] makes a name that `ip netns` sees, with the care that [Create] takes.
+// Pin keeps the namespace alive, without any process in it, by a bind mount on path,
+// which must be absolute. The file is made (mode 0) and must not exist; its directory
+// must. Undo it with [Unpin]. [Open] opens a pin. A failed Pin leaves nothing behind; a
+// path that exists gives an error that Is [fs.ErrExist]. To pin under [RunDir] makes a
+// name that `ip netns` sees, with the care that [Create] takes.
 func (ns *NS) Pin(path string) error {
 	if err := ns.alive(); err != nil {
 		return opError(opPin, path, err)

@@ -26,8 +26,8 @@ func byFamily(targets []string) (primaries, fallbacks []string) {
 	return primaries, fallbacks
 }
 
-// dialInTurn tries one target after the other and shares the time that ctx leaves among them. The
-// error is that of the first.
+// dialInTurn tries one target after the other and shares the time that ctx leaves among
+// them. The error is that of the first.
 func (d *Dialer) dialInTurn(ctx context.Context, network string, targets []string) (net.Conn, error) {
 	var first error
 	for i, target := range targets {

@@ -84,8 +84,8 @@ func (ns *NS) lookup(ctx context.Context, resolver *net.Resolver, network, host 
 	return addrs, nil
 }
 
-// numericZone replaces the name of a link in a zone by its index in the namespace: package net
-// keeps one table of names for the whole process.
+// numericZone replaces the name of a link in a zone by its index in the namespace:
+// package net keeps one table of names for the whole process.
 func (ns *NS) numericZone(a netip.Addr) (netip.Addr, error) {
 	zone := a.Zone()
 	if zone == "" {
@@ -105,8 +105,8 @@ func (ns *NS) numericZone(a netip.Addr) (netip.Addr, error) {
 	return a.WithZone(strconv.Itoa(index)), nil
 }
 
-// literal returns address with its host name or zone resolved, for a listener: as package net
-// does, an IPv4 address is preferred.
+// literal returns address with its host name or zone resolved, for a listener: as
+// package net does, an IPv4 address is preferred.
 func (ns *NS) literal(ctx context.Context, network, address string) (string, error) {
 	if err := ns.alive(); err != nil {
 		return "", err

@@ -59,8 +59,8 @@ func (ns *NS) enter() (*visit, error) {
 	})
 }
 
-// leave brings the thread home and unlocks it; further calls do nothing. When it
-// fails the thread stays locked, so that the runtime destroys it at the end of the goroutine.
+// leave brings the thread home and unlocks it; further calls do nothing. When it fails
+// the thread stays locked, so that the runtime destroys it at the end of the goroutine.
 func (v *visit) leave() error {
 	if v.home < 0 {
 		return nil

@@ -43,9 +43,10 @@ type Capture struct {
 	changed chan struct{} // closed and replaced with each packet
 }
 
-// StartCapture begins to capture at once, both ways; it ends with the test. An empty link
-// means all of them. Packets appear some microseconds after they passed: to see what was sent, use
-// [Capture.Wait]; to see that nothing was, send something else afterwards and wait for that.
+// StartCapture begins to capture at once, both ways; it ends with the test. An empty
+// link means all of them. Packets appear some microseconds after they passed: to see
+// what was sent, use [Capture.Wait]; to see that nothing was, send something else
+// afterwards and wait for that.
 func StartCapture(t testing.TB, ns *netns.NS, link string) *Capture {
 	t.Helper()
 	c := &Capture{changed: make(chan struct{})}
@@ -88,8 +89,8 @@ func (c *Capture) look(match func(Packet) bool) ([]Packet, <-chan struct{}) {
 	return found, c.changed
 }
 
-// Wait returns the first packet that matches, captured already or within [AnswerWithin], and
-// fails the test if there is none.
+// Wait returns the first packet that matches, captured already or within
+// [AnswerWithin], and fails the test if there is none.
 func (c *Capture) Wait(t testing.TB, what string, match func(Packet) bool) Packet {
 	t.Helper()
 	timeout := time.NewTimer(AnswerWithin)

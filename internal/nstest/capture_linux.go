@@ -80,8 +80,8 @@ func packetSocket(link string) (int, error) {
 	return fd, nil
 }
 
-// vlanOf returns the VLAN that the kernel took out of a received frame: struct tpacket_auxdata of
-// linux/if_packet.h.
+// vlanOf returns the VLAN that the kernel took out of a received frame: struct
+// tpacket_auxdata of linux/if_packet.h.
 func vlanOf(oob []byte) uint16 {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {

@@ -27,8 +27,8 @@ func wantDestination(c *net.UDPConn) error {
 	return opErr
 }
 
-// destination returns the address a datagram was sent to, and the control message that makes the
-// answer come from it.
+// destination returns the address a datagram was sent to, and the control message that
+// makes the answer come from it.
 func destination(oob []byte) (netip.Addr, []byte) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {

@@ -14,9 +14,9 @@ import (
 // leakWait is how long what ends by itself, such as a thread, may take.
 const leakWait = 5 * time.Second
 
-// threadSlack is how many threads the Go runtime may add during a test: it keeps those that it
-// once needed, one for every goroutine that was in a system call at the same time. A thread
-// that a test has lost shows as a goroutine or as a stranger as well.
+// threadSlack is how many threads the Go runtime may add during a test: it keeps those
+// that it once needed, one for every goroutine that was in a system call at the same
+// time. A thread that a test has lost shows as a goroutine or as a stranger as well.
 const threadSlack = 64
 
 // census is what a process holds.

@@ -51,7 +51,8 @@ func bytesOf[T any](v *T) []byte {
 	return append([]byte(nil), unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v))...)
 }
 
-// addLink makes a link. data fills IFLA_INFO_DATA, more the message itself; both may be nil.
+// addLink makes a link. data fills IFLA_INFO_DATA, more the message itself; both may be
+// nil.
 func addLink(name, kind string, data, more func(*netlink.AttributeEncoder)) error {
 	msg, err := encode(bytesOf(&unix.IfInfomsg{}), func(ae *netlink.AttributeEncoder) {
 		ae.String(unix.IFLA_IFNAME, name)
@@ -140,8 +141,9 @@ func linkUp(name, master string) error {
 	return nil
 }
 
-// settle waits until the kernel has seen the carrier of a link that is up: before that the link drops what
-// it is given, and a TCP client waits a second to send its SYN again.
+// settle waits until the kernel has seen the carrier of a link that is up: before that
+// the link drops what it is given, and a TCP client waits a second to send its SYN
+// again.
 func settle(name string) error {
 	for end := deadline(wireTimeout); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
 		flags, err := linkFlags(name)
@@ -182,9 +184,10 @@ func addAddress(link string, p netip.Prefix) error {
 	return nil
 }
 
-// awaitSolicited waits until the link listens to the multicast group by which neighbours ask for
-// addr (RFC 4291, 2.7.1). The kernel joins it some time after it has acknowledged the address;
-// a question before that is lost, and repeated a second later.
+// awaitSolicited waits until the link listens to the multicast group by which
+// neighbours ask for addr (RFC 4291, 2.7.1). The kernel joins it some time after it has
+// acknowledged the address; a question before that is lost, and repeated a second
+// later.
 func awaitSolicited(link string, addr netip.Addr) error {
 	flags, err := linkFlags(link)
 	if err != nil || flags&(unix.IFF_LOOPBACK|unix.IFF_NOARP) != 0 {
@@ -222,7 +225,8 @@ func linkFlags(name string) (uint16, error) {
 	return ifr.Uint16(), nil
 }
 
-// addRoute routes a destination over a gateway; an invalid one means that packets are dropped in silence.
+// addRoute routes a destination over a gateway; an invalid one means that packets are
+// dropped in silence.
 func addRoute(dst netip.Prefix, via netip.Addr) error {
 	header := unix.RtMsg{
 		Family: familyOf(dst.Addr()), Dst_len: uint8(dst.Bits()), Table: unix.RT_TABLE_MAIN,

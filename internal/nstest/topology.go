@@ -41,7 +41,8 @@ func Pair(t testing.TB) (a, b End) {
 	return a, b
 }
 
-// Join connects two namespaces by a veth pair, brings both ends up and waits for the carrier.
+// Join connects two namespaces by a veth pair, brings both ends up and waits for the
+// carrier.
 func Join(t testing.TB, a *netns.NS, linkA string, b *netns.NS, linkB string) {
 	t.Helper()
 	must(t, a, func() error { return addVeth(linkA, linkB, b.Fd()) })
@@ -98,8 +99,8 @@ func Route(t testing.TB, ns *netns.NS, dst netip.Prefix, via netip.Addr) {
 	must(t, ns, func() error { return addRoute(dst, via) })
 }
 
-// Void makes from send what goes to dst over the link to the gateway, and the gateway drop it in
-// silence: the way to a host that is down.
+// Void makes from send what goes to dst over the link to the gateway, and the gateway
+// drop it in silence: the way to a host that is down.
 func Void(t testing.TB, from, gateway End, dst netip.Prefix) {
 	t.Helper()
 	Route(t, from.NS, dst, gateway.Addr(dst.Addr().Is6()))

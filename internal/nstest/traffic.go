@@ -43,9 +43,9 @@ func parseAnswer(line string) (Answer, error) {
 	return Answer{Server: f[0], Client: client, Local: local}, errors.Join(err1, err2)
 }
 
-// ServeTCP starts a server inside ns that answers every line with an [Answer]. The address may have
-// port 0, or be ":port" for both families; what it listens on is returned. The label must
-// hold no space. The server ends with the test.
+// ServeTCP starts a server inside ns that answers every line with an [Answer]. The
+// address may have port 0, or be ":port" for both families; what it listens on is
+// returned. The label must hold no space. The server ends with the test.
 func ServeTCP(t testing.TB, ns *netns.NS, address, label string) netip.AddrPort {
 	t.Helper()
 	l, err := ns.Listen(context.Background(), "tcp", address)
@@ -167,8 +167,8 @@ func (f *Flow) ask(within time.Duration) (Answer, error) {
 	return parseAnswer(line)
 }
 
-// Ask opens a flow, asks once and closes it. UDP is asked again until something answers, as a
-// first datagram may be lost; every wait is bounded.
+// Ask opens a flow, asks once and closes it. UDP is asked again until something
+// answers, as a first datagram may be lost; every wait is bounded.
 func Ask(ns *netns.NS, network string, to netip.AddrPort) (Answer, error) {
 	return ask(ns, network, to, AnswerWithin)
 }
