@@ -31,7 +31,7 @@ func TestNATConformance(t *testing.T) {
 			}
 			return b
 		},
-		Lacks: []servicetest.Feature{servicetest.SourceRanges, servicetest.ExternalLocal},
+		Lacks: []servicetest.Feature{servicetest.ExternalLocal},
 	})
 }
 
@@ -101,9 +101,12 @@ var faults = map[string]struct {
 		}
 		return b.Apply(ctx, p)
 	}},
-	"no affinity":                 {"session affinity: a client stays with its endpoint while it is there", altered(func(f *service.Frontend) { f.Affinity = 0 })},
-	"endless affinity":            {"session affinity ends when a client was silent for so long", altered(func(f *service.Frontend) { f.Affinity = time.Hour })},
-	"half a promise":              {"source ranges bind the load balancer's address, not the cluster IP", altered(func(f *service.Frontend) { f.Sources = nil })},
+	"no affinity":      {"session affinity: a client stays with its endpoint while it is there", altered(func(f *service.Frontend) { f.Affinity = 0 })},
+	"endless affinity": {"session affinity ends when a client was silent for so long", altered(func(f *service.Frontend) { f.Affinity = time.Hour })},
+	"open to all":      {"source ranges bind the load balancer's address, not the cluster IP", altered(func(f *service.Frontend) { f.Sources = nil })},
+	"half a promise": {"externalTrafficPolicy Local: outside reaches local endpoints with its own address, near clients all", altered(func(f *service.Frontend) {
+		f.Near, f.Masquerade = nil, min(f.Masquerade, service.MasqueradeHairpin)
+	})},
 	"node ports on every address": {"node ports on chosen addresses, and what a change of the choice does", altered(func(f *service.Frontend) { f.On = nil })},
 }
 

@@ -38,7 +38,9 @@ func natState() service.State {
 	one, two := webService("one", ""), webService("two", "10.96.0.2")
 	one.Spec.ClusterIPs = []string{"10.96.0.1", "fd96::1"}
 	one.Spec.ExternalIPs = []string{"198.51.100.1", "2001:db8::1"}
-	one.Spec.Type, one.Spec.Ports[0].NodePort = service.TypeNodePort, 30080
+	one.Spec.Type, one.Spec.Ports[0].NodePort = service.TypeLoadBalancer, 30080
+	one.Spec.LoadBalancerSourceRanges = []string{"192.0.2.0/24", "2001:db8:1::/48"}
+	one.Status.LoadBalancer.Ingress = []service.Ingress{{IP: "203.0.113.1"}, {IP: "2001:db8:f::1"}}
 	two.Spec.Ports = append(two.Spec.Ports, service.Port{Name: "dns", Port: 53, Protocol: service.UDP}, service.Port{Name: "sig", Port: 5060, Protocol: service.SCTP})
 	two.Spec.Ports[0].Name = "http"
 	two.Spec.SessionAffinity = service.AffinityClientIP
@@ -67,7 +69,7 @@ func TestNATKeepsWhatIsNotItsOwn(t *testing.T) {
 	have, err := client.Read(ctx)
 	require.NoError(t, err)
 	require.Equal(t, own.Networks, have.Networks)
-	require.Len(t, have.Forwards, 9)
+	require.Len(t, have.Forwards, 11)
 	require.Len(t, have.Virtual, 2)
 	require.Equal(t, natState().NodePorts.In, have.Local)
 
@@ -152,7 +154,7 @@ func TestNATRefusesWhatItCannotServe(t *testing.T) {
 	port.Spec.Type, port.Spec.Ports[0].NodePort, port.Spec.ExternalTrafficPolicy = service.TypeNodePort, 30081, service.PolicyLocal
 	local.Spec.ExternalIPs, local.Spec.ExternalTrafficPolicy = []string{"198.51.100.5"}, service.PolicyLocal
 	near := webService("near", "10.96.0.6")
-	near.Spec.Type, near.Spec.LoadBalancerSourceRanges = service.TypeLoadBalancer, []string{"192.0.2.0/24"}
+	near.Spec.Type, near.Spec.ExternalTrafficPolicy = service.TypeLoadBalancer, service.PolicyLocal
 	near.Status.LoadBalancer.Ingress = []service.Ingress{{IP: "198.51.100.6"}}
 	_, err = p.Update(ctx, service.Changes{
 		Services: []service.Service{port, local, near},
@@ -162,7 +164,7 @@ func TestNATRefusesWhatItCannotServe(t *testing.T) {
 	for _, part := range []string{
 		"node-port *4:30081/TCP of default/port: the NAT backend does not serve externalTrafficPolicy Local",
 		"external-ip 198.51.100.5:80/TCP of default/local: the NAT backend does not serve externalTrafficPolicy Local",
-		"load-balancer 198.51.100.6:80/TCP of default/near: the NAT backend does not serve loadBalancerSourceRanges",
+		"load-balancer 198.51.100.6:80/TCP of default/near: the NAT backend does not serve externalTrafficPolicy Local",
 	} {
 		require.ErrorContains(t, err, part)
 	}

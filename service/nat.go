@@ -14,7 +14,7 @@ import (
 //
 // It serves cluster IPs, and node ports, external and load balancer addresses under ExternalTrafficPolicy Cluster. Other ports of an external or load
 // balancer address are rejected, unless it is an address of the node. Node ports are not served on loopback addresses. Session affinity is kept for each
-// address of a port by itself. ExternalTrafficPolicy Local and source ranges are refused with errors.ErrUnsupported.
+// address of a port by itself. ExternalTrafficPolicy Local is refused with errors.ErrUnsupported.
 func NAT(c *nat.Client) Backend { return &natBackend{client: c, served: map[nat.Key]bool{}} }
 
 type natBackend struct {

@@ -71,14 +71,12 @@ func natLacks(f *Frontend) error {
 	switch {
 	case f.Masquerade == MasqueradeNode || len(f.Near) > 0:
 		return lacks("externalTrafficPolicy Local")
-	case len(f.Sources) > 0:
-		return lacks("loadBalancerSourceRanges")
 	}
 	return nil
 }
 
 func natForward(f *Frontend) nat.Forward {
-	forward := nat.Forward{Addr: f.Addr, Port: f.Port, Proto: natProto(f.Protocol), Name: natName(f), Empty: natRefusal(f.Refusal), Affinity: f.Affinity}
+	forward := nat.Forward{Addr: f.Addr, Port: f.Port, Proto: natProto(f.Protocol), Name: natName(f), Empty: natRefusal(f.Refusal), Affinity: f.Affinity, Allow: f.Sources}
 	forward.To = make([]nat.Target, len(f.Endpoints))
 	for i, e := range f.Endpoints {
 		forward.To[i] = nat.Target{Addr: e.Addr.Addr(), Port: e.Addr.Port()}

@@ -82,6 +82,11 @@ func externalRows() []row {
 				swallows(t, l.fromPod(), netip.AddrPortFrom(l.external(0), 80))
 				swallows(t, l.fromOutside(), netip.AddrPortFrom(l.external(1), 80))
 				spreads(t, l.fromOutside(), "tcp", l.vip(1, 80), here1, far1)
+				open := l.loadBalancer(1, l.external(1))
+				l.update(t, service.Changes{Services: []service.Service{open}})
+				for _, from := range l.everywhere() {
+					spreads(t, from, "tcp", netip.AddrPortFrom(l.external(1), 80), here1, far1)
+				}
 			},
 		},
 		{
