@@ -120,7 +120,7 @@ var (
 func words(files []file) (wrong faults) {
 	for _, f := range files {
 		base, lower := path.Base(f.path), strings.ToLower(f.text)
-		if base == "LICENSE" || base == "go.sum" || base == "go.work.sum" || f.dir() == "internal/rules/testdata" ||
+		if base == "LICENSE" || base == "go.sum" || base == "go.work.sum" || f.dir() == "internal/rules/testdata" || strings.Contains(f.text, "\x00") ||
 			!slices.ContainsFunc(promises, func(p string) bool { return strings.Contains(lower, p) }) {
 			continue
 		}
