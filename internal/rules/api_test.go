@@ -32,6 +32,7 @@ func public() []string {
 type compiled struct {
 	packages map[string]*types.Package // by folder
 	importer types.Importer            // knows them and all that they import
+	lock     *sync.Mutex               // around importer
 }
 
 var load = sync.OnceValues(func() (compiled, error) {
@@ -61,7 +62,7 @@ var load = sync.OnceValues(func() (compiled, error) {
 		}
 		exports[pkg.ImportPath] = pkg.Export
 	}
-	c := compiled{packages: map[string]*types.Package{}}
+	c := compiled{packages: map[string]*types.Package{}, lock: &sync.Mutex{}}
 	c.importer = importer.ForCompiler(token.NewFileSet(), "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
 	for _, dir := range public() {
 		if exports[module+"/"+dir] == "" {

@@ -178,6 +178,8 @@ func check(t *testing.T, source string) *types.Package {
 	t.Helper()
 	c, err := load()
 	require.NoError(t, err)
+	c.lock.Lock()
+	defer c.lock.Unlock()
 	fset := token.NewFileSet()
 	tree, err := parser.ParseFile(fset, "sample.go", source, 0)
 	require.NoError(t, err)
