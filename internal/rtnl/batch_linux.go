@@ -17,6 +17,11 @@ type Batch struct{ requests []request }
 // Len returns the number of requests.
 func (b *Batch) Len() int { return len(b.requests) }
 
+// AddNeigh adds what Conn.AddNeigh asks for.
+func (b *Batch) AddNeigh(n Neigh) {
+	b.requests = append(b.requests, neighRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_EXCL, &n))
+}
+
 // ReplaceNeigh adds what Conn.ReplaceNeigh asks for.
 func (b *Batch) ReplaceNeigh(n Neigh) {
 	b.requests = append(b.requests, neighRequest(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, &n))
