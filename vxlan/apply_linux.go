@@ -29,7 +29,7 @@ type writer struct {
 	flushed map[string]bool // devices whose MAC changes, on which the kernel drops all neighbours, the permanent ones too
 	moved   map[string]bool // devices whose source changes: each FDB entry remembers the old one with its cached route until it is made again
 	old     []int           // devices that were replaced and are still to be deleted
-	replace bool            // routes and addresses may overwrite: the changes come from memory, not from a fresh reading
+	unseen  bool            // the changes come from memory: what is new must not overwrite what stands there now
 }
 
 // run carries the changes out so that traffic never meets half a peer: devices, addresses, FDB and neighbours, then routes; what goes, goes in the
@@ -129,17 +129,21 @@ func (w *writer) put(ctx context.Context, have, want *entry) error {
 				return err
 			}
 		}
-		if want.kind == kindFlood {
-			return w.conn.AppendNeigh(ctx, w.neigh(want, w.index[want.dev]))
+		switch n := w.neigh(want, w.index[want.dev]); {
+		case want.kind == kindFlood:
+			return w.conn.AppendNeigh(ctx, n)
+		case have == nil && w.unseen:
+			return taken(w.conn.AddNeigh(ctx, n))
+		default:
+			return w.conn.ReplaceNeigh(ctx, n)
 		}
-		return w.conn.ReplaceNeigh(ctx, w.neigh(want, w.index[want.dev]))
 	}
 	index, ok := w.index[want.link]
 	if !ok {
 		return fmt.Errorf("link %s: %w", want.link, fs.ErrNotExist)
 	}
 	write := w.conn.ReplaceRoute
-	if have == nil && !w.replace {
+	if have == nil {
 		write = w.conn.AddRoute
 	}
 	err := write(ctx, w.route(want, index))

@@ -65,28 +65,28 @@ func (b *batch) run(ctx context.Context, f *failures) bool {
 func (w *writer) queue(b *rtnl.Batch, t task) int {
 	e := t.want
 	switch e.kind {
-	case kindFDB, kindFlood:
+	case kindFDB, kindFlood, kindNeigh:
 		n := w.neigh(e, w.index[e.dev])
 		switch {
-		case t.have != nil && w.moved[e.dev]:
+		case t.have != nil && w.moved[e.dev] && e.kind != kindNeigh:
 			b.DelNeigh(w.neigh(t.have, n.Index))
 			b.AppendNeigh(n)
 			return 2
-		case e.kind == kindFDB:
-			b.ReplaceNeigh(n)
-		case t.have != nil:
+		case e.kind == kindFlood && t.have != nil:
 			return 0
-		default:
+		case e.kind == kindFlood:
 			b.AppendNeigh(n)
+		case t.have == nil && w.unseen:
+			b.AddNeigh(n)
+		default:
+			b.ReplaceNeigh(n)
 		}
-	case kindNeigh:
-		b.ReplaceNeigh(w.neigh(e, w.index[e.dev]))
 	case kindRoute:
 		index, ok := w.index[e.link]
 		switch {
 		case !ok:
 			return 0
-		case t.have == nil && !w.replace:
+		case t.have == nil:
 			b.AddRoute(w.route(e, index))
 		default:
 			b.ReplaceRoute(w.route(e, index))

@@ -206,7 +206,7 @@ func BenchmarkOnePeer(b *testing.B) {
 	for b.Loop() {
 		inMany = append(inMany, set(many, changed), set(many, peer(5)))
 		inFew = append(inFew, set(few, changed), set(few, peer(5)))
-		if len(inMany)%20 == 2 {
+		if len(inMany)%8 == 2 {
 			for _, p := range []vxlan.Peer{changed, peer(5)} {
 				manyDevice.Peers[4] = p
 				for _, to := range []*[]time.Duration{&change, &nothing} {

@@ -44,18 +44,14 @@ func (w *writer) device(ctx context.Context, c plan.Change[key, entry]) error {
 // create makes a device that is not there. Another of the client's own that goes or is made again in the same plan may hold its VNI; that one has
 // to go first then.
 func (w *writer) create(ctx context.Context, d *Device) error {
-	for _, c := range w.changes {
-		if c.Key.kind != kindDevice || c.Key.dev == d.Name || c.Have == nil || c.Have.device.VNI != d.VNI || c.Have.device.port() != d.port() || c.Want != nil && !recreates(c) {
-			continue
-		}
-		index, ok := w.index[c.Key.dev]
-		if !ok || w.again[c.Key.dev] {
+	for _, name := range w.rivals(d) {
+		if name == d.Name || w.again[name] {
 			continue // it has been replaced already
 		}
-		if err := missingIsFine(w.conn.DelLink(ctx, index)); err != nil {
+		if err := missingIsFine(w.conn.DelLink(ctx, w.index[name])); err != nil {
 			return err
 		}
-		delete(w.index, c.Key.dev)
+		delete(w.index, name)
 	}
 	for i := range w.links {
 		if l := &w.links[i]; halfMade(l, d) {
@@ -68,6 +64,20 @@ func (w *writer) create(ctx context.Context, d *Device) error {
 		return taken(err)
 	}
 	return w.up(ctx, d)
+}
+
+// rivals names the client's devices that hold the VNI of d and are to go or to be made again, d's predecessor among them.
+func (w *writer) rivals(d *Device) []string {
+	var out []string
+	for _, c := range w.changes {
+		if c.Key.kind != kindDevice || c.Have == nil || c.Want != nil && !recreates(c) {
+			continue
+		}
+		if _, there := w.index[c.Key.dev]; there && c.Have.device.VNI == d.VNI && c.Have.device.port() == d.port() {
+			out = append(out, c.Key.dev)
+		}
+	}
+	return out
 }
 
 // add makes a link for the device, down, under the given name, and marks it as the client's.
@@ -223,6 +233,9 @@ func (w *writer) recreate(ctx context.Context, d *Device) error {
 	name := fmt.Sprintf("vxlan~%d", before)
 	after, err := w.add(ctx, d, name)
 	if errors.Is(err, fs.ErrExist) {
+		if len(w.rivals(d)) == 0 {
+			return taken(err)
+		}
 		if err := missingIsFine(w.conn.DelLink(ctx, before)); err != nil {
 			return err
 		}

@@ -293,6 +293,18 @@ func TestOnePeer(t *testing.T) {
 	require.ErrorIs(t, err, vxlan.ErrNotSynced)
 	require.Empty(t, happened())
 
+	// What somebody else put in the place of a new peer is found, told and left alone.
+	nstest.Run(t, a.NS, "ip", "route", "add", "10.0.250.0/24", "via", "192.0.2.2", "proto", "static")
+	nstest.Run(t, a.NS, "ip", "neigh", "add", "10.0.250.0", "lladdr", "02:00:00:00:00:01", "dev", device, "nud", "permanent", "proto", "186")
+	_, err = c.SetPeers(ctx, device, peer(250))
+	require.ErrorIs(t, err, fs.ErrExist)
+	require.ErrorContains(t, err, "neighbour 10.0.250.0 dev vx0: in its place stands")
+	require.ErrorContains(t, err, "route 10.0.250.0/24: in its place stands route 10.0.250.0/24 via 192.0.2.2 on eth0 (protocol 4)")
+	require.Contains(t, nstest.Run(t, a.NS, "ip", "route"), "10.0.250.0/24 via 192.0.2.2")
+	_, err = c.DropPeers(ctx, device, peer(250).VTEP)
+	require.NoError(t, err)
+	require.Empty(t, sync(t, ctx, c, want).String())
+
 	// A kernel that moved on is found out, and synced.
 	nstest.Run(t, a.NS, "ip", "link", "del", device)
 	p, err = c.DropPeers(ctx, device, peer(9).VTEP)

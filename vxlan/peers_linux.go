@@ -105,7 +105,7 @@ func (c *Client) change(ctx context.Context, device string, d *mirrorDevice, nex
 		}
 	}
 	m := c.mirror
-	w := writer{Client: c, changes: p.changes, replace: true, index: m.index}
+	w := writer{Client: c, changes: p.changes, unseen: true, index: m.index}
 	if err := w.run(ctx); err != nil {
 		// Objects that are gone or taken: somebody else was here.
 		c.wanted, c.mirror = m.state(), nil
