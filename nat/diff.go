@@ -49,7 +49,7 @@ func (k Key) compare(o Key) int {
 
 // equal compares canonical forwards.
 func (f *Forward) equal(o *Forward) bool {
-	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Algorithm == o.Algorithm &&
+	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Drain == o.Drain && f.Algorithm == o.Algorithm &&
 		f.Affinity == o.Affinity && slices.Equal(f.To, o.To) &&
 		slices.Equal(f.Allow, o.Allow) && slices.Equal(f.Deny, o.Deny)
 }
@@ -120,6 +120,9 @@ func (f Forward) detail() string {
 	if f.Affinity != 0 {
 		b.WriteString(" affinity " + f.Affinity.String())
 	}
+	if f.Drain != DrainKeep {
+		b.WriteString(" drain " + f.Drain.String())
+	}
 	if f.Masquerade != MasqueradeHairpin {
 		b.WriteString(" masquerade " + f.Masquerade.String())
 	}
@@ -162,6 +165,9 @@ func (f Forward) change(want Forward) string {
 	}
 	if f.Affinity != want.Affinity {
 		parts = append(parts, "affinity "+f.Affinity.String()+" -> "+want.Affinity.String())
+	}
+	if f.Drain != want.Drain {
+		parts = append(parts, "drain "+f.Drain.String()+" -> "+want.Drain.String())
 	}
 	if f.Masquerade != want.Masquerade {
 		parts = append(parts, "masquerade "+f.Masquerade.String()+" -> "+want.Masquerade.String())

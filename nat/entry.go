@@ -140,7 +140,7 @@ func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) err
 	if to == f.forwards {
 		toLane = laneFor(next)
 	}
-	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty && have.Algorithm == next.Algorithm) {
+	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty && have.Algorithm == next.Algorithm && have.Drain == next.Drain) {
 		return nil
 	}
 	if from != nil {
@@ -178,13 +178,29 @@ func (w *world) door(f *family, en *entry) *nft.Set {
 	return f.rejected
 }
 
+// notes is what of a forward no rule needs. It is kept beside its element so
+// that it can be read back.
+type notes struct {
+	empty     Refusal
+	algorithm Algorithm
+	drain     Drain
+}
+
+func (n notes) encode() []byte { return []byte{byte(n.empty), byte(n.algorithm), byte(n.drain)} }
+
+func (f *Forward) note(b []byte) {
+	if len(b) == 3 {
+		f.Empty, f.Algorithm, f.Drain = Refusal(b[0]), Algorithm(b[1]), Drain(b[2])
+	}
+}
+
 func doorElement(f *family, door *nft.Set, key []byte, en *entry, number uint32) nft.Element {
 	el := nft.Element{Key: key, Comment: en.Name}
 	if door == f.forwards {
 		el.Data = nft.AppendUint32(nil, number)
-		if en.Empty != Reject || en.Algorithm != Random {
-			el.Extra = []byte{byte(en.Empty), byte(en.Algorithm)}
-		}
+	}
+	if n := (notes{en.Empty, en.Algorithm, en.Drain}); n != (notes{}) {
+		el.Extra = n.encode()
 	}
 	return el
 }

@@ -9,12 +9,17 @@ type flow struct {
 	target netip.AddrPort // zero for all
 }
 
-// appendFlows adds the UDP flows that a change of a forward leaves behind. A
+// appendFlows adds the flows that a change of a forward leaves behind. A UDP
 // client that keeps sending from one port never makes a new connection, so
 // that its entry has to go: to follow a removed target to another one, and
-// to be led at all where there was no target before.
+// to be led at all where there was no target before. Other connections go
+// only from a removed target, when the forward says so.
 func appendFlows(list []flow, have Forward, want *Forward) []flow {
-	if have.Proto != UDP {
+	drain := have.Drain
+	if want != nil {
+		drain = want.Drain
+	}
+	if have.Proto != UDP && (drain != DrainReset || len(have.To) == 0) {
 		return list
 	}
 	if want == nil || len(want.To) == 0 || len(have.To) == 0 {

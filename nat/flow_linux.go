@@ -190,16 +190,20 @@ func encodeTuple(ae *netlink.AttributeEncoder, t tuple) {
 	})
 }
 
-// deleteListed lists the UDP connections of each family, with a port only
-// those to it, and deletes the ones that flows name one by one.
+// deleteListed lists the connections of each family and protocol, with a port
+// only those to it, and deletes the ones that flows name one by one.
 func (c *Client) deleteListed(ctx context.Context, flows []flow, port uint16) error {
 	nl := c.ct
 	gone := make(map[flow]bool, len(flows))
-	families := map[bool]netip.Addr{}
+	type kind struct {
+		v4    bool
+		proto Proto
+	}
+	kinds := map[kind]netip.Addr{}
 	var own map[netip.Addr]bool
 	for _, f := range flows {
 		gone[f] = true
-		families[f.key.Addr.Is4()] = f.key.Addr
+		kinds[kind{f.key.Addr.Is4(), f.key.Proto}] = f.key.Addr
 		if f.key.node() && own == nil {
 			addrs, err := c.hostAddrs(ctx)
 			if err != nil {
@@ -208,14 +212,14 @@ func (c *Client) deleteListed(ctx context.Context, flows []flow, port uint16) er
 			own = addrs
 		}
 	}
-	for _, family := range families {
-		list, err := listFlows(nl, family, port)
+	for kind, family := range kinds {
+		list, err := listFlows(nl, family, kind.proto, port)
 		if err != nil {
 			return fmt.Errorf("listing connections: %w", err)
 		}
 		for _, m := range list {
 			orig, reply, ok := decodeConnection(m.Data)
-			if !ok || orig.proto != UDP {
+			if !ok || orig.proto != kind.proto {
 				continue
 			}
 			key := Key{Addr: orig.dst.Addr(), Port: orig.dst.Port(), Proto: orig.proto}
@@ -265,12 +269,12 @@ func (c *Client) hostAddrs(ctx context.Context) (map[netip.Addr]bool, error) {
 	return own, nil
 }
 
-// listFlows lists UDP connections, filtered by the kernel where it can (5.8).
-func listFlows(nl *netlink.Conn, family netip.Addr, port uint16) ([]netlink.Message, error) {
+// listFlows lists connections, filtered by the kernel where it can (5.8).
+func listFlows(nl *netlink.Conn, family netip.Addr, proto Proto, port uint16) ([]netlink.Message, error) {
 	ae := netlink.NewAttributeEncoder()
 	ae.Nested(ctaTupleOrig, func(ae *netlink.AttributeEncoder) error {
 		ae.Nested(ctaTupleProto, func(ae *netlink.AttributeEncoder) error {
-			ae.Uint8(ctaProtoNum, uint8(UDP))
+			ae.Uint8(ctaProtoNum, uint8(proto))
 			if port != 0 {
 				ae.Bytes(ctaDstPort, []byte{byte(port >> 8), byte(port)})
 			}

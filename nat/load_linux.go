@@ -293,11 +293,9 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 			}
 			seen = append(seen, k)
 			en := &entry{Forward: Forward{Addr: k.Addr, Port: k.Port, Proto: k.Proto, Name: e.Comment}}
-			if s == f.dropped {
-				en.Empty = Drop
-			}
-			if len(e.Extra) == 2 {
-				en.Empty, en.Algorithm = Refusal(e.Extra[0]), Algorithm(e.Extra[1])
+			en.note(e.Extra)
+			if (s == f.dropped && en.Empty != Drop) || (s == f.rejected && en.Empty != Reject) {
+				r.bad = true
 			}
 			r.w.forwards[k] = en
 			if s == f.forwards && len(e.Data) == 4 {

@@ -88,6 +88,11 @@ type Forward struct {
 	// ends at once when the target goes. Zero is no affinity.
 	Affinity time.Duration
 
+	// Drain says what becomes of established connections to a target that is
+	// removed. The zero value lets them go on. UDP clients always go to
+	// another target.
+	Drain Drain
+
 	// Masquerade says which connections reach a target under an address of
 	// this host. The zero value is only those of a target to itself.
 	Masquerade Masquerade
@@ -176,6 +181,27 @@ func (r Refusal) String() string {
 		return "drop"
 	}
 	return "refusal(" + strconv.Itoa(int(r)) + ")"
+}
+
+// Drain is how a removed target's established connections end.
+type Drain uint8
+
+const (
+	// DrainKeep lets them go on until they end by themselves.
+	DrainKeep Drain = iota
+	// DrainReset cuts them: what the client sends next is answered by a
+	// reset.
+	DrainReset
+)
+
+func (d Drain) String() string {
+	switch d {
+	case DrainKeep:
+		return "keep"
+	case DrainReset:
+		return "reset"
+	}
+	return "drain(" + strconv.Itoa(int(d)) + ")"
 }
 
 // Masquerade says which connections of a forward reach their target under an

@@ -218,7 +218,7 @@ func randomState(r *rand.Rand) nat.State {
 			}
 			f := nat.Forward{
 				Addr: addr, Port: uint16(80 + port), Proto: []nat.Proto{nat.TCP, nat.UDP, nat.SCTP}[r.IntN(3)],
-				Name: []string{"", "a", "b"}[r.IntN(3)], Empty: nat.Refusal(r.IntN(2)), Masquerade: nat.Masquerade(r.IntN(3)),
+				Name: []string{"", "a", "b"}[r.IntN(3)], Empty: nat.Refusal(r.IntN(2)), Masquerade: nat.Masquerade(r.IntN(3)), Drain: nat.Drain(r.IntN(2)),
 				Affinity: []time.Duration{0, time.Second, 3 * time.Hour}[r.IntN(3)],
 			}
 			for _, p := range []string{"198.51.100.0/24", "198.51.100.128/25", "0.0.0.0/0", "2001:db8::/32", "2001:db8::1/128"} {

@@ -74,6 +74,8 @@ func parseForward(t testing.TB, w []string) nat.Forward {
 			v4 := at.Addr().Is4()
 			f.Allow = []netip.Prefix{netip.MustParsePrefix(map[bool]string{true: "198.51.100.0/24", false: "2001:db8::/64"}[v4])}
 			f.Deny = []netip.Prefix{netip.MustParsePrefix(map[bool]string{true: "198.51.100.7/32", false: "2001:db8::7/128"}[v4])}
+		case "reset":
+			f.Drain = nat.DrainReset
 		case "hash":
 			f.Algorithm = nat.SourceHash
 		case "maglev":

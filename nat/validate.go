@@ -176,6 +176,9 @@ func (f *faults) forward(at string, w *Forward) {
 	if w.Algorithm > Maglev {
 		f.add(at+".algorithm", "unknown %s", w.Algorithm)
 	}
+	if w.Drain > DrainReset {
+		f.add(at+".drain", "unknown %s", w.Drain)
+	}
 	if w.Masquerade > MasqueradeAll {
 		f.add(at+".masquerade", "unknown %s", w.Masquerade)
 	}
