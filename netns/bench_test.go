@@ -5,7 +5,6 @@ package netns_test
 import (
 	"context"
 	"net"
-	"os/exec"
 	"runtime"
 	"testing"
 	"time"
@@ -197,11 +196,11 @@ func BenchmarkStart(b *testing.B) {
 	ns := nstest.New(b)
 	versusFloor(b,
 		func() error {
-			cmd := exec.Command("/bin/true")
+			cmd := child("nothing")
 			if err := ns.Start(cmd); err != nil {
 				return err
 			}
 			return cmd.Wait()
 		},
-		func() error { return exec.Command("/bin/true").Run() })
+		func() error { return child("nothing").Run() })
 }

@@ -33,13 +33,13 @@ func TestStart(t *testing.T) {
 	for range 16 {
 		wg.Go(func() {
 			var out bytes.Buffer
-			cmd := exec.Command("readlink", "/proc/self/ns/net")
+			cmd := child("look")
 			cmd.Stdout = &out
 			if err := ns.Start(cmd); err != nil {
 				t.Error(err)
 				return
 			}
-			if err := cmd.Wait(); err != nil || strings.TrimSpace(out.String()) != ns.String() {
+			if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), "net "+ns.String()+"\n") {
 				t.Errorf("%v, in %s", err, out.String())
 			}
 		})
@@ -48,7 +48,7 @@ func TestStart(t *testing.T) {
 	require.Equal(t, home, here(t))
 
 	// A running process can be found by its number.
-	cmd := exec.Command("sleep", "60")
+	cmd := child("rest")
 	require.NoError(t, ns.Start(cmd))
 	inside, err := netns.OpenPID(cmd.Process.Pid)
 	require.NoError(t, err)
@@ -71,13 +71,15 @@ func TestStartErrors(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
 	require.ErrorIs(t, ns.Start(exec.Command(file)), fs.ErrPermission)
-	cmd := exec.Command("true")
+	cmd := child("nothing")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
 	require.ErrorIs(t, ns.Start(cmd), fs.ErrInvalid)
 	require.Nil(t, cmd.Process)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.ErrorIs(t, ns.Start(exec.CommandContext(ctx, "true")), context.Canceled)
+	cmd = exec.CommandContext(ctx, "/proc/self/exe")
+	cmd.Env = child("nothing").Env
+	require.ErrorIs(t, ns.Start(cmd), context.Canceled)
 }
 
 // A process with a death signal outlives the thread that started it, as long as this
@@ -87,7 +89,7 @@ func TestStartWithDeathSignal(t *testing.T) {
 	nstest.Leaks(t)
 	ns := nstest.New(t)
 	for _, start := range []func(*exec.Cmd) error{ns.Start, ns.StartMounted} {
-		cmd := exec.Command("sleep", "60")
+		cmd := child("rest")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		require.NoError(t, start(cmd))
 		// Many threads die; the one that counts must not be among them.
@@ -110,7 +112,7 @@ func init() {
 		if err != nil {
 			return err
 		}
-		cmd := exec.Command("sleep", "60")
+		cmd := child("rest")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 		if err := ns.Start(cmd); err != nil {
 			return err
@@ -123,7 +125,7 @@ func init() {
 func TestDeathSignalOfParent(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)
 	nstest.Leaks(t)
-	parent := child(t, "parent")
+	parent := child("parent")
 	out, err := parent.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, parent.Start())
@@ -145,18 +147,21 @@ func TestStartMounted(t *testing.T) {
 	nstest.Leaks(t)
 	a, _ := nstest.Pair(t)
 	home, mnt := here(t), readlink(t, "/proc/thread-self/ns/mnt")
-	run := func(start func(*exec.Cmd) error, name string, args ...string) string {
+	run := func(start func(*exec.Cmd) error) string {
 		var out bytes.Buffer
-		cmd := exec.Command(name, args...)
+		cmd := child("look")
 		cmd.Stdout, cmd.Stderr = &out, &out
 		require.NoError(t, start(cmd))
 		require.NoError(t, cmd.Wait(), out.String())
 		return out.String()
 	}
-	require.Contains(t, strings.Fields(run(a.NS.StartMounted, "ls", "/sys/class/net")), "eth0")
-	require.NotEqual(t, mnt, strings.TrimSpace(run(a.NS.StartMounted, "readlink", "/proc/self/ns/mnt")))
-	require.Equal(t, a.NS.String(), strings.TrimSpace(run(a.NS.StartMounted, "readlink", "/proc/self/ns/net")))
-	require.Equal(t, mnt, strings.TrimSpace(run(a.NS.Start, "readlink", "/proc/self/ns/mnt")))
+	mounted := run(a.NS.StartMounted)
+	require.Contains(t, mounted, "net "+a.NS.String()+"\n")
+	require.Contains(t, mounted, "link eth0\n")
+	require.NotContains(t, mounted, "mnt "+mnt+"\n")
+	plain := run(a.NS.Start)
+	require.Contains(t, plain, "net "+a.NS.String()+"\n")
+	require.Contains(t, plain, "mnt "+mnt+"\n")
 	require.Equal(t, home, here(t))
 	require.Equal(t, mnt, readlink(t, "/proc/thread-self/ns/mnt"))
 }
@@ -174,11 +179,11 @@ func TestStartMountedOverEtc(t *testing.T) {
 		"netns/" + name + "/podplumb-nothing-below": "",
 	})
 	var out bytes.Buffer
-	cmd := exec.Command("/bin/cat", "/etc/hosts")
+	cmd := child("look")
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, ns.StartMounted(cmd))
 	require.NoError(t, cmd.Wait())
-	require.Equal(t, "192.0.2.1 only-here\n", out.String())
+	require.Contains(t, out.String(), `hosts "192.0.2.1 only-here\n"`)
 	hosts, err := os.ReadFile("/etc/hosts")
 	require.NoError(t, err)
 	require.NotContains(t, string(hosts), "only-here")

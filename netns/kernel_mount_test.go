@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -38,7 +37,6 @@ func mounts(t testing.TB, mountinfo, path string) []string {
 // A name reaches the mount namespaces that were made from ours, and so does its removal.
 func TestMountPropagation(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)
-	nstest.Require(t, nstest.Tool("sleep"))
 	nstest.Leaks(t)
 	first, err := netns.Create(newName(t)) // makes the directory a shared mount
 	require.NoError(t, err)
@@ -47,7 +45,7 @@ func TestMountPropagation(t *testing.T) {
 	require.NotEmpty(t, top)
 	require.Contains(t, top[len(top)-1], " shared:")
 
-	other := exec.Command("sleep", "60")
+	other := child("rest")
 	other.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	require.NoError(t, other.Start())
 	defer func() { _ = other.Process.Kill(); _ = other.Wait() }()
@@ -69,7 +67,7 @@ func TestCreateWithoutPermission(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)
 	nstest.Leaks(t)
 	name := newName(t)
-	cmd := child(t, "create-unprivileged", "NAME="+name)
+	cmd := child("create-unprivileged", "NAME="+name)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "CAP_SYS_ADMIN")
@@ -137,7 +135,7 @@ func init() {
 func TestOpenWithoutPermission(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)
 	nstest.Leaks(t)
-	out, err := child(t, "open-init").CombinedOutput()
+	out, err := child("open-init").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "netns: open pid 1: the caller may not look at it (run as root, or as the owner of the process): permission denied")
 }

@@ -79,7 +79,7 @@ func TestInteropWithIP(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, strings.Fields(ip("netns", "list")), ours)
 	require.Equal(t, idOf(t, ns), strings.TrimSpace(ip("netns", "exec", ours, "readlink", "/proc/self/ns/net")))
-	inside := exec.Command("sleep", "60")
+	inside := child("rest")
 	require.NoError(t, ns.Start(inside))
 	require.Equal(t, []string{strconv.Itoa(inside.Process.Pid)}, strings.Fields(ip("netns", "pids", ours)))
 	require.Equal(t, ours, strings.TrimSpace(ip("netns", "identify", strconv.Itoa(inside.Process.Pid))))
@@ -179,7 +179,7 @@ func TestKilledCreate(t *testing.T) {
 	nstest.Leaks(t)
 	for range 30 {
 		name := newName(t)
-		cmd := child(t, "churn", "NAME="+name)
+		cmd := child("churn", "NAME="+name)
 		var out bytes.Buffer
 		cmd.Stderr = &out
 		require.NoError(t, cmd.Start())

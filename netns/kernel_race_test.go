@@ -143,7 +143,7 @@ func TestFirstCreatorsRace(t *testing.T) {
 		if nstest.Probe(nstest.Tool("ip")) == nil {
 			env = append(env, "IP=yes")
 		}
-		cmd := child(t, "first-creators", env...)
+		cmd := child("first-creators", env...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s", out)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -151,7 +150,7 @@ func TestPin(t *testing.T) {
 	id := idOf(t, ns)
 	require.NoError(t, ns.SetSysctl("net.ipv4.ip_default_ttl", "77"))
 	require.NoError(t, ns.Pin(pin))
-	cmd := exec.Command("sleep", "60")
+	cmd := child("rest")
 	require.NoError(t, ns.Start(cmd))
 	require.NoError(t, ns.Close())
 	require.NoError(t, cmd.Process.Kill())

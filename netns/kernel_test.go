@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -105,7 +104,7 @@ func TestClosedHandle(t *testing.T) {
 	_, assignErr := open.AssignNSID(ctx, ns, -1)
 	for i, err := range []error{
 		ns.Close(), ns.Do(func() error { t.Error("fn ran"); return nil }), ns.Pin(filepath.Join(t.TempDir(), "pin")),
-		ns.Start(exec.Command("true")), ns.StartMounted(exec.Command("true")),
+		ns.Start(child("nothing")), ns.StartMounted(child("nothing")),
 		ns.SetSysctl("net.ipv4.ip_forward", "1"),
 		idErr, readErr, dialErr, nameErr, listenErr, packetErr, nsidErr, peerErr, assignErr,
 	} {
@@ -128,7 +127,7 @@ func TestOpenErrors(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { _ = l.Close() }()
 
-	gone := exec.Command("true")
+	gone := child("nothing")
 	require.NoError(t, gone.Run())
 
 	for _, c := range []struct {
@@ -172,7 +171,7 @@ func TestOpenErrors(t *testing.T) {
 func TestOpenZombie(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)
 	nstest.Leaks(t)
-	cmd := exec.Command("true")
+	cmd := child("nothing")
 	require.NoError(t, cmd.Start())
 	defer func() { _ = cmd.Wait() }()
 	path := fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid)

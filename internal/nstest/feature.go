@@ -86,7 +86,9 @@ func (f Feature) remedy() string {
 }
 
 // Require skips the test, with the reason and the remedy, where f is missing. With
-// PODPLUMB_KERNEL_TESTS=must it fails it instead.
+// PODPLUMB_KERNEL_TESTS=must it fails it instead, unless the guest of internal/vmtest has f
+// and PODPLUMB_GUEST=defer leaves the test to it. The guest itself has no tools: a test that
+// needs one is skipped there.
 func Require(t testing.TB, f Feature) {
 	t.Helper()
 	err := Probe(f)
@@ -94,23 +96,18 @@ func Require(t testing.TB, f Feature) {
 		report(t, "run", f)
 		return
 	}
-	must, deferred := mustRun(), deferToGuest() && inGuest[f]
-	switch {
-	case !must, must && deferred:
-		if must {
-			report(t, "guest", f)
-		} else {
-			report(t, "skip", f)
-		}
-		t.Skipf("needs %s: %v (%s)", f, err, f.remedy())
-	default:
-		if inGuest[f] {
-			report(t, "guest", f)
-		} else {
-			report(t, "skip", f)
-		}
+	must, what := mustRun(), "skip"
+	if _, tool := f.tool(); tool && InGuest() {
+		must = false
+	}
+	if must && inGuest[f] {
+		must, what = !deferToGuest(), "guest"
+	}
+	report(t, what, f)
+	if must {
 		t.Fatalf("PODPLUMB_KERNEL_TESTS=must, and this test needs %s: %v (%s)", f, err, f.remedy())
 	}
+	t.Skipf("needs %s: %v (%s)", f, err, f.remedy())
 }
 
 // Probe returns nil if the machine has f, and otherwise what went wrong when f was tried.

@@ -101,6 +101,10 @@ func TestRequire(t *testing.T) {
 			test: "TestInnerMissingTool", env: []string{"PODPLUMB_KERNEL_TESTS=must"}, fails: true, says: "install no-such-tool", silent: "went on",
 			wantLines: []string{"skip\t" + path + "\tTestInnerMissingTool\ttool no-such-tool"},
 		},
+		"missing tool, must, inside the guest": {
+			test: "TestInnerMissingTool", env: []string{"PODPLUMB_KERNEL_TESTS=must", "PODPLUMB_IN_GUEST=1"}, says: "--- SKIP", silent: "went on",
+			wantLines: []string{"skip\t" + path + "\tTestInnerMissingTool\ttool no-such-tool"},
+		},
 		"missing tool, must, guest": { // the guest has no tools
 			test: "TestInnerMissingTool", env: []string{"PODPLUMB_KERNEL_TESTS=must", "PODPLUMB_GUEST=defer"}, fails: true, silent: "went on",
 			wantLines: []string{"skip\t" + path + "\tTestInnerMissingTool\ttool no-such-tool"},
