@@ -28,8 +28,9 @@ type claims struct {
 	shared map[netip.Addr]map[Name]int // Services with single ports of an address, and how many
 }
 
-func newClaims() *claims {
-	return &claims{owner: map[claim]Name{}, shared: map[netip.Addr]map[Name]int{}}
+// newClaims returns no claims, with room for those of that many Services.
+func newClaims(services int) *claims {
+	return &claims{owner: make(map[claim]Name, services), shared: map[netip.Addr]map[Name]int{}}
 }
 
 // claim calls f for everything that the Service claims and the field that says so.

@@ -50,9 +50,9 @@ func New(c Config) (*Proxy, error) {
 // reset forgets everything and starts from the settings of s.
 func (p *Proxy) reset(s State) {
 	p.state = State{PodRanges: s.PodRanges, ServiceRanges: s.ServiceRanges, NodePorts: s.NodePorts, MasqueradeAll: s.MasqueradeAll, ProxyName: s.ProxyName}
-	p.world = newWorld(newSettings(s, p.node))
-	p.owned = newClaims()
-	p.promised = map[Name][]Frontend{}
+	p.world = newWorld(newSettings(s, p.node), s)
+	p.owned = newClaims(len(s.Services))
+	p.promised = make(map[Name][]Frontend, len(s.Services))
 	p.failed = map[Key]Name{}
 	p.behind = true
 }

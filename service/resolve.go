@@ -38,7 +38,7 @@ func build(s State, node Node) (*world, error) {
 	if err := validateSelf(node); err != nil {
 		return nil, &OpError{Op: "resolve", Object: strings.TrimSpace("node " + node.Name), Err: err}
 	}
-	w := newWorld(newSettings(s, node))
+	w := newWorld(newSettings(s, node), s)
 	w.add(s, services)
 	return w, nil
 }

@@ -23,7 +23,7 @@ func (s State) check() ([]*svc, error) {
 	}
 	f.objects(s.Services, s.EndpointSlices, s.Pods, s.Nodes)
 	services := make([]*svc, len(s.Services))
-	c := newClaims()
+	c := newClaims(len(s.Services))
 	for i := range s.Services {
 		services[i] = newSvc(&s.Services[i])
 		f.object("services", i, services[i].name)

@@ -77,11 +77,17 @@ func newSettings(s State, n Node) settings {
 	return set
 }
 
-func newWorld(set settings) *world {
+// newWorld returns an empty world with room for what s has.
+func newWorld(set settings, s State) *world {
 	return &world{
 		settings: set,
-		services: map[Name]*svc{}, slices: map[Name]map[string]*slice{}, sliceOf: map[Name]Name{}, pods: map[Name]*pod{}, zones: map[string]string{},
-		byLabel: map[label]map[Name]*pod{}, byPick: map[label]map[Name]*svc{},
+		services: make(map[Name]*svc, len(s.Services)),
+		slices:   make(map[Name]map[string]*slice, min(len(s.Services), len(s.EndpointSlices))),
+		sliceOf:  make(map[Name]Name, len(s.EndpointSlices)),
+		pods:     make(map[Name]*pod, len(s.Pods)),
+		zones:    make(map[string]string, len(s.Nodes)),
+		byLabel:  map[label]map[Name]*pod{},
+		byPick:   map[label]map[Name]*svc{},
 	}
 }
 
