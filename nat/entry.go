@@ -1,7 +1,6 @@
 package nat
 
 import (
-	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -48,161 +47,6 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 		w.forwards[k] = next
 	}
 	return nil
-}
-
-// place gives every target as many slots as its weight and leaves as many
-// slots as it can as they were.
-func place(old []netip.AddrPort, targets []Target) []netip.AddrPort {
-	need := make(map[netip.AddrPort]int, len(targets))
-	total := 0
-	for _, t := range targets {
-		need[netip.AddrPortFrom(t.Addr, t.Port)] = t.Weight
-		total += t.Weight
-	}
-	slots := make([]netip.AddrPort, total)
-	for i, t := range old[:min(len(old), total)] {
-		if need[t] > 0 {
-			need[t]--
-			slots[i] = t
-		}
-	}
-	free := 0
-	for _, t := range targets {
-		at := netip.AddrPortFrom(t.Addr, t.Port)
-		for ; need[at] > 0; need[at]-- {
-			for slots[free].IsValid() {
-				free++
-			}
-			slots[free] = at
-		}
-	}
-	return slots
-}
-
-// slots edits the elements that lead from slots to targets.
-func (w *world) slots(f *family, key []byte, have, next *entry, e *edits) {
-	var old, now []netip.AddrPort
-	if have != nil {
-		old = have.slots
-	}
-	if next != nil {
-		now = next.slots
-	}
-	before, after := shares(have), shares(next)
-	for i := range max(len(old), len(now)) {
-		if i < len(old) && i < len(now) && old[i] == now[i] && before[old[i]] == after[now[i]] {
-			continue
-		}
-		k := nft.AppendUint32(slices.Clone(key), uint32(i))
-		if i < len(old) {
-			e.del(f.targets, nft.Element{Key: k})
-		}
-		if i < len(now) {
-			e.add(f.targets, targetElement(k, now[i], after[now[i]]))
-		}
-	}
-}
-
-// shares returns the weights above one that the number of slots does not
-// tell, to be noted in the elements.
-func shares(en *entry) map[netip.AddrPort]int {
-	if en == nil || en.Algorithm != Maglev {
-		return nil
-	}
-	var m map[netip.AddrPort]int
-	for _, t := range en.To {
-		if t.Weight > 1 {
-			if m == nil {
-				m = map[netip.AddrPort]int{}
-			}
-			m[netip.AddrPortFrom(t.Addr, t.Port)] = t.Weight
-		}
-	}
-	return m
-}
-
-func targetElement(key []byte, t netip.AddrPort, share int) nft.Element {
-	el := nft.Element{Key: key, Data: nft.AppendPort(nft.AppendAddr(make([]byte, 0, 20), t.Addr()), t.Port())}
-	if share > 1 {
-		el.Extra = binary.AppendUvarint(nil, uint64(share))
-	}
-	return el
-}
-
-// entrance edits the element that leads from the forward to its lane, or the
-// one that refuses while there are no targets.
-func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) error {
-	from, to := w.door(f, have), w.door(f, next)
-	var fromLane, toLane lane
-	if from == f.forwards {
-		fromLane = laneFor(have)
-	}
-	if to == f.forwards {
-		toLane = laneFor(next)
-	}
-	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty && have.Algorithm == next.Algorithm && have.Drain == next.Drain) {
-		return nil
-	}
-	if from != nil {
-		e.del(from, nft.Element{Key: key})
-	}
-	var number uint32
-	if toLane.size != 0 {
-		n, err := w.takeLane(toLane, e)
-		if err != nil {
-			return err
-		}
-		number = n
-	}
-	if to != nil {
-		e.add(to, doorElement(f, to, key, next, number))
-	}
-	if fromLane.size != 0 {
-		// An unused lane stays for the next forward of its size: opening one
-		// costs more than a chain that nothing leads to.
-		w.lanes[fromLane].count--
-	}
-	return nil
-}
-
-// door is the set that an entry's forward is in.
-func (w *world) door(f *family, en *entry) *nft.Set {
-	switch {
-	case en == nil:
-		return nil
-	case len(en.slots) > 0:
-		return f.forwards
-	case en.Empty == Drop:
-		return f.dropped
-	}
-	return f.rejected
-}
-
-// notes is what of a forward no rule needs. It is kept beside its element so
-// that it can be read back.
-type notes struct {
-	empty     Refusal
-	algorithm Algorithm
-	drain     Drain
-}
-
-func (n notes) encode() []byte { return []byte{byte(n.empty), byte(n.algorithm), byte(n.drain)} }
-
-func (f *Forward) note(b []byte) {
-	if len(b) == 3 {
-		f.Empty, f.Algorithm, f.Drain = Refusal(b[0]), Algorithm(b[1]), Drain(b[2])
-	}
-}
-
-func doorElement(f *family, door *nft.Set, key []byte, en *entry, number uint32) nft.Element {
-	el := nft.Element{Key: key, Comment: en.Name}
-	if door == f.forwards {
-		el.Data = nft.AppendUint32(nil, number)
-	}
-	if n := (notes{en.Empty, en.Algorithm, en.Drain}); n != (notes{}) {
-		el.Extra = n.encode()
-	}
-	return el
 }
 
 // count keeps an element that several forwards share while one needs it.
@@ -377,31 +221,6 @@ func unspecified(a netip.Addr) netip.Addr {
 		return netip.IPv4Unspecified()
 	}
 	return netip.IPv6Unspecified()
-}
-
-// hairpins counts the addresses of targets.
-func (w *world) hairpins(f *family, have, next *entry, e *edits) {
-	var was, is []Target
-	if have != nil {
-		was = have.To
-	}
-	if next != nil {
-		is = next.To
-	}
-	if slices.Equal(was, is) {
-		return
-	}
-	for _, t := range is {
-		if w.hairpin[t.Addr]++; w.hairpin[t.Addr] == 1 {
-			e.add(f.hairpin, hairpinElement(t.Addr))
-		}
-	}
-	for _, t := range was {
-		if w.hairpin[t.Addr]--; w.hairpin[t.Addr] == 0 {
-			delete(w.hairpin, t.Addr)
-			e.del(f.hairpin, hairpinElement(t.Addr))
-		}
-	}
 }
 
 func forwardKey(k Key) []byte {

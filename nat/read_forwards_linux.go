@@ -1,0 +1,232 @@
+package nat
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+func (r *reader) forwards(ctx context.Context, f *family) error {
+	mine := func(k Key) bool { return k.Addr.Is4() == f.is4() }
+	drop := func() {
+		for k := range r.slots {
+			if mine(k) {
+				delete(r.slots, k)
+			}
+		}
+	}
+	if err := r.elements(ctx, f.targets, drop, func(e *nft.Element) { r.target(f, e) }); err != nil {
+		return err
+	}
+	for _, s := range []*nft.Set{f.forwards, f.rejected, f.dropped} {
+		var seen []Key
+		reset := func() {
+			for _, k := range seen {
+				delete(r.w.forwards, k)
+				delete(r.doors, k)
+			}
+			seen = nil
+		}
+		err := r.elements(ctx, s, reset, func(e *nft.Element) {
+			k, ok := parseForwardKey(f, e.Key)
+			if _, twice := r.w.forwards[k]; !ok || twice {
+				r.bad = true
+				return
+			}
+			seen = append(seen, k)
+			en := &entry{Forward: Forward{Addr: k.Addr, Port: k.Port, Proto: k.Proto, Name: e.Comment}}
+			en.note(e.Extra)
+			if (s == f.dropped && en.Empty != Drop) || (s == f.rejected && en.Empty != Reject) {
+				r.bad = true
+			}
+			r.w.forwards[k] = en
+			if s == f.forwards && len(e.Data) == 4 {
+				r.doors[k] = binary.NativeEndian.Uint32(e.Data)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := r.masquerades(ctx, f); err != nil {
+		return err
+	}
+	if err := r.affinities(ctx, f); err != nil {
+		return err
+	}
+	if err := r.sources(ctx, f); err != nil {
+		return err
+	}
+	unlike := func() {
+		for k := range r.plain {
+			if mine(k) {
+				delete(r.plain, k)
+			}
+		}
+	}
+	return r.elements(ctx, f.masqNot, unlike, func(e *nft.Element) {
+		k, ok := parseForwardKey(f, e.Key)
+		r.plain[k] = true
+		r.bad = r.bad || !ok
+	})
+}
+
+// sources reads which sources forwards serve.
+func (r *reader) sources(ctx context.Context, f *family) error {
+	lists := map[*nft.Set]func(*entry) *[]netip.Prefix{
+		f.allowed: func(en *entry) *[]netip.Prefix { return &en.Allow },
+		f.denied:  func(en *entry) *[]netip.Prefix { return &en.Deny },
+	}
+	for s, list := range lists {
+		reset := func() {
+			for k, en := range r.w.forwards {
+				if k.Addr.Is4() == f.is4() {
+					*list(en) = nil
+				}
+			}
+		}
+		err := r.elements(ctx, s, reset, func(e *nft.Element) {
+			k, ok := parseForwardKey(f, e.Key)
+			en := r.w.forwards[k]
+			p, isPrefix := parseSource(f, e)
+			if !ok || en == nil || !isPrefix {
+				r.bad = true
+				return
+			}
+			*list(en) = append(*list(en), p)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	choosy := 0
+	err := r.elements(ctx, f.choosy, func() { choosy = 0 }, func(e *nft.Element) {
+		k, ok := parseForwardKey(f, e.Key)
+		if en := r.w.forwards[k]; !ok || en == nil || len(en.Allow) == 0 {
+			r.bad = true
+		}
+		choosy++
+	})
+	for k, en := range r.w.forwards {
+		if k.Addr.Is4() != f.is4() {
+			continue
+		}
+		if len(en.Allow) > 0 {
+			choosy--
+		}
+		slices.SortFunc(en.Allow, comparePrefix)
+		slices.SortFunc(en.Deny, comparePrefix)
+	}
+	r.bad = r.bad || choosy != 0
+	return err
+}
+
+// parseSource is the inverse of sourceElement.
+func parseSource(f *family, e *nft.Element) (netip.Prefix, bool) {
+	size := f.addrSize()
+	if len(e.Key) != 2*size+8 || len(e.KeyEnd) != len(e.Key) {
+		return netip.Prefix{}, false
+	}
+	first, _ := netip.AddrFromSlice(e.Key[size+8:])
+	for bits := range first.BitLen() + 1 {
+		p := netip.PrefixFrom(first, bits)
+		if p.Masked() == p && bytes.Equal(sourceElement(e.Key[:size+8], p).KeyEnd, e.KeyEnd) {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// affinities reads how long forwards keep a client's target.
+func (r *reader) affinities(ctx context.Context, f *family) error {
+	numbers := map[uint32]lane{}
+	for l, u := range r.w.lanes {
+		numbers[u.number] = l
+	}
+	reset := func() {
+		for k, en := range r.w.forwards {
+			if k.Addr.Is4() == f.is4() && en.Affinity != 0 {
+				r.w.lanes[lane{learn: en.Affinity}].count--
+				en.Affinity = 0
+			}
+		}
+	}
+	return r.elements(ctx, f.sticky, reset, func(e *nft.Element) {
+		k, ok := parseForwardKey(f, e.Key)
+		en := r.w.forwards[k]
+		if !ok || en == nil || len(e.Data) != 4 || numbers[binary.NativeEndian.Uint32(e.Data)].learn == 0 || en.Affinity != 0 {
+			r.bad = true
+			return
+		}
+		l := numbers[binary.NativeEndian.Uint32(e.Data)]
+		en.Affinity = l.learn
+		r.w.lanes[l].count++
+	})
+}
+
+func (r *reader) masquerades(ctx context.Context, f *family) error {
+	for s, m := range map[*nft.Set]Masquerade{f.masqAll: MasqueradeAll, f.masqFar: MasqueradeRemote} {
+		reset := func() {
+			for k, en := range r.w.forwards {
+				if k.Addr.Is4() == f.is4() && en.Masquerade == m {
+					en.Masquerade = MasqueradeHairpin
+				}
+			}
+		}
+		err := r.elements(ctx, s, reset, func(e *nft.Element) {
+			k, ok := parseForwardKey(f, e.Key)
+			en := r.w.forwards[k]
+			if !ok || en == nil || en.Masquerade != MasqueradeHairpin {
+				r.bad = true
+				return
+			}
+			en.Masquerade = m
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *reader) target(f *family, e *nft.Element) {
+	k, ok := parseForwardKey(f, e.Key)
+	size := f.addrSize()
+	if !ok || len(e.Key) != size+12 || len(e.Data) < size+2 {
+		r.bad = true
+		return
+	}
+	slot := int(binary.NativeEndian.Uint32(e.Key[size+8:]))
+	if slot >= maxSlots {
+		r.bad = true
+		return
+	}
+	list := r.slots[k]
+	for len(list) <= slot {
+		list = append(list, netip.AddrPort{})
+	}
+	a, _ := netip.AddrFromSlice(e.Data[:size])
+	list[slot] = netip.AddrPortFrom(a, binary.BigEndian.Uint16(e.Data[size:]))
+	r.slots[k] = list
+	if n, length := binary.Uvarint(e.Extra); length > 0 {
+		r.shares[share{k, list[slot]}] = int(n)
+	}
+}
+
+type share struct {
+	key    Key
+	target netip.AddrPort
+}
+
+func parseForwardKey(f *family, b []byte) (Key, bool) {
+	size := f.addrSize()
+	if len(b) < size+8 {
+		return Key{}, false
+	}
+	a, _ := netip.AddrFromSlice(b[:size])
+	return Key{Addr: a, Proto: Proto(b[size]), Port: binary.BigEndian.Uint16(b[size+4:])}, true
+}

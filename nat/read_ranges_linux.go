@@ -1,0 +1,107 @@
+package nat
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+func (r *reader) ranges(ctx context.Context, f *family) error {
+	err := r.prefixes(ctx, f.networks, func(p netip.Prefix, e *nft.Element) {
+		r.w.networks[p] = Network{Prefix: p, Name: e.Comment}
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.prefixes(ctx, f.excluded, func(p netip.Prefix, _ *nft.Element) { r.w.exclude[p] = p }); err != nil {
+		return err
+	}
+	if err := r.localRanges(ctx, f); err != nil {
+		return err
+	}
+	return r.prefixes(ctx, f.virtual, func(p netip.Prefix, e *nft.Element) {
+		v := Virtual{Prefix: p}
+		if e.Verdict != nil && e.Verdict.Code == nft.Drop {
+			v.Miss = Drop
+		}
+		r.w.virtual[p] = v
+	})
+}
+
+// localRanges reads which addresses serve node ports: all but loopback when
+// there are no ranges.
+func (r *reader) localRanges(ctx context.Context, f *family) error {
+	want := map[string]bool{} // what is left of everywhere, by key and end
+	id := func(e *nft.Element) string { return fmt.Sprint(e.Key, e.End) }
+	for _, e := range f.everywhere() {
+		want[id(&e)] = true
+	}
+	var have []nft.Element
+	err := r.elements(ctx, f.local, func() { have = nil }, func(e *nft.Element) {
+		have = append(have, nft.Element{Key: slices.Clone(e.Key), End: e.End})
+	})
+	if err != nil {
+		return err
+	}
+	if len(have) == len(want) && !slices.ContainsFunc(have, func(e nft.Element) bool { return !want[id(&e)] }) {
+		return nil
+	}
+	return r.prefixes(ctx, f.local, func(p netip.Prefix, _ *nft.Element) { r.w.local[p] = p })
+}
+
+// prefixes reads an interval set. The kernel lists the ends and beginnings of
+// ranges in no promised order.
+func (r *reader) prefixes(ctx context.Context, s *nft.Set, each func(netip.Prefix, *nft.Element)) error {
+	type start struct {
+		addr netip.Addr
+		e    nft.Element
+	}
+	var starts []start
+	ends := map[netip.Addr]bool{}
+	err := r.elements(ctx, s, func() { starts = nil; clear(ends) }, func(e *nft.Element) {
+		a, ok := netip.AddrFromSlice(e.Key)
+		switch {
+		case !ok:
+			r.bad = true
+		case e.End:
+			ends[a] = true
+		default:
+			starts = append(starts, start{a, nft.Element{Comment: e.Comment, Verdict: e.Verdict}})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for _, st := range starts {
+		p, ok := rangeFrom(st.addr, ends)
+		if !ok {
+			r.bad = true
+			continue
+		}
+		each(p, &st.e)
+	}
+	return nil
+}
+
+// rangeFrom finds the prefix that begins at a address: the one whose end is
+// an element, the longest first; without any, the one that ends with the
+// last address.
+func rangeFrom(a netip.Addr, ends map[netip.Addr]bool) (netip.Prefix, bool) {
+	for bits := a.BitLen(); bits >= 0; bits-- {
+		p := netip.PrefixFrom(a, bits)
+		if p.Masked() != p {
+			break
+		}
+		list := nft.Range(p)
+		if len(list) == 1 {
+			return p, true
+		}
+		if end, _ := netip.AddrFromSlice(list[1].Key); ends[end] {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}

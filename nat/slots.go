@@ -1,0 +1,113 @@
+package nat
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+// place gives every target as many slots as its weight and leaves as many
+// slots as it can as they were.
+func place(old []netip.AddrPort, targets []Target) []netip.AddrPort {
+	need := make(map[netip.AddrPort]int, len(targets))
+	total := 0
+	for _, t := range targets {
+		need[netip.AddrPortFrom(t.Addr, t.Port)] = t.Weight
+		total += t.Weight
+	}
+	slots := make([]netip.AddrPort, total)
+	for i, t := range old[:min(len(old), total)] {
+		if need[t] > 0 {
+			need[t]--
+			slots[i] = t
+		}
+	}
+	free := 0
+	for _, t := range targets {
+		at := netip.AddrPortFrom(t.Addr, t.Port)
+		for ; need[at] > 0; need[at]-- {
+			for slots[free].IsValid() {
+				free++
+			}
+			slots[free] = at
+		}
+	}
+	return slots
+}
+
+// slots edits the elements that lead from slots to targets.
+func (w *world) slots(f *family, key []byte, have, next *entry, e *edits) {
+	var old, now []netip.AddrPort
+	if have != nil {
+		old = have.slots
+	}
+	if next != nil {
+		now = next.slots
+	}
+	before, after := shares(have), shares(next)
+	for i := range max(len(old), len(now)) {
+		if i < len(old) && i < len(now) && old[i] == now[i] && before[old[i]] == after[now[i]] {
+			continue
+		}
+		k := nft.AppendUint32(slices.Clone(key), uint32(i))
+		if i < len(old) {
+			e.del(f.targets, nft.Element{Key: k})
+		}
+		if i < len(now) {
+			e.add(f.targets, targetElement(k, now[i], after[now[i]]))
+		}
+	}
+}
+
+// shares returns the weights above one that the number of slots does not
+// tell, to be noted in the elements.
+func shares(en *entry) map[netip.AddrPort]int {
+	if en == nil || en.Algorithm != Maglev {
+		return nil
+	}
+	var m map[netip.AddrPort]int
+	for _, t := range en.To {
+		if t.Weight > 1 {
+			if m == nil {
+				m = map[netip.AddrPort]int{}
+			}
+			m[netip.AddrPortFrom(t.Addr, t.Port)] = t.Weight
+		}
+	}
+	return m
+}
+
+func targetElement(key []byte, t netip.AddrPort, share int) nft.Element {
+	el := nft.Element{Key: key, Data: nft.AppendPort(nft.AppendAddr(make([]byte, 0, 20), t.Addr()), t.Port())}
+	if share > 1 {
+		el.Extra = binary.AppendUvarint(nil, uint64(share))
+	}
+	return el
+}
+
+// hairpins counts the addresses of targets.
+func (w *world) hairpins(f *family, have, next *entry, e *edits) {
+	var was, is []Target
+	if have != nil {
+		was = have.To
+	}
+	if next != nil {
+		is = next.To
+	}
+	if slices.Equal(was, is) {
+		return
+	}
+	for _, t := range is {
+		if w.hairpin[t.Addr]++; w.hairpin[t.Addr] == 1 {
+			e.add(f.hairpin, hairpinElement(t.Addr))
+		}
+	}
+	for _, t := range was {
+		if w.hairpin[t.Addr]--; w.hairpin[t.Addr] == 0 {
+			delete(w.hairpin, t.Addr)
+			e.del(f.hairpin, hairpinElement(t.Addr))
+		}
+	}
+}
