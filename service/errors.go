@@ -44,7 +44,7 @@ func unserved(err error) (map[Key]bool, bool) {
 	keys := map[Key]bool{}
 	var walk func(error) bool
 	walk = func(err error) bool {
-		switch e := err.(type) {
+		switch e := err.(type) { //nolint:errorlint // it walks the tree itself
 		case *UnservedError:
 			keys[e.Key] = true
 			return true
