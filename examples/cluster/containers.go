@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"time"
 
@@ -100,6 +99,7 @@ func (c *cluster) startCommand(p *pod, config container.Config, spec corev1.Cont
 	}
 	defer log.Close()
 	config.Log = log
+	config.Tools = c.run.Path()
 	config.Env = []string{
 		"POD_NAME=" + p.Object.Name, "POD_NAMESPACE=" + p.Object.Namespace, "NODE_NAME=" + p.Node,
 		"POD_IP=" + p.Addrs[0].String(), "POD_IPS=" + strings.ReplaceAll(list(p.Addrs), " ", ","),
@@ -119,8 +119,9 @@ func (c *cluster) startCommand(p *pod, config container.Config, spec corev1.Cont
 
 // proveCommands reports what the commands of annotations said. Those that have not ended soon are taken for servers.
 func (c *cluster) proveCommands(ctx context.Context) error {
-	const patience = 500 * time.Millisecond
-	deadline := time.After(patience)
+	const patience = 500 * time.Millisecond // for all of them together
+	soon, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	var faults []error
 	for _, p := range c.pods {
 		for _, command := range p.commands {
@@ -128,29 +129,19 @@ func (c *cluster) proveCommands(ctx context.Context) error {
 			if command.name != "" {
 				title += ", container " + command.name
 			}
-			running := false
 			select {
 			case <-command.process.Done():
-			default:
-				select {
-				case <-command.process.Done():
-				case <-deadline:
-					running = true
-					expired := make(chan time.Time)
-					close(expired)
-					deadline = expired
-				case <-ctx.Done():
-					return ctx.Err()
-				}
+			case <-soon.Done():
 			}
-			var failure *exec.ExitError
-			switch {
-			case running:
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if command.process.Running() {
 				c.out.Verdict(true, "%s: is running", title)
-			case errors.As(command.process.Err(), &failure):
-				c.out.Verdict(false, "%s: %v", title, failure)
-				faults = append(faults, fmt.Errorf("%s: %w", title, failure))
-			default:
+			} else if err := command.process.Err(); err != nil {
+				c.out.Verdict(false, "%s: %v", title, err)
+				faults = append(faults, fmt.Errorf("%s: %w", title, err))
+			} else {
 				c.out.Verdict(true, "%s: ended well", title)
 			}
 			output, err := os.ReadFile(command.log)

@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,6 +26,9 @@ const Marker = "PODPLUMB_EXAMPLE_RUN"
 // program is what ps shows as the name of a container's process, and by which Main knows it.
 const program = "podplumb-container"
 
+// askProgram is the name under which commands call this program, see Config.Tools.
+const askProgram = "ask"
+
 // Config says what all containers of a pod have in common.
 type Config struct {
 	NetNS  *netns.NS // the pod's namespace
@@ -30,6 +36,7 @@ type Config struct {
 	Pod    string    // the pod's name
 	Detach bool      // the processes outlive this one; otherwise they end when it does, even when it is killed
 	Log    *os.File  // where output goes; nil: nowhere
+	Tools  string    // directory for a link to this program, with which commands can say "ask HOST:PORT"; empty: they cannot
 	Env    []string  // environment in addition to this process's own, as NAME=value
 }
 
@@ -88,11 +95,30 @@ func Serve(ctx context.Context, config Config, name string, ports ...string) (*P
 
 // Command starts a shell command in the pod's namespace.
 func Command(config Config, command string) (*Process, error) {
-	process, err := start(config, exec.Command("/bin/sh", "-c", command))
+	var process *Process
+	err := config.provideTools()
+	if err == nil {
+		process, err = start(config, exec.Command("/bin/sh", "-c", command))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("command of pod %s: %w", config.Pod, err)
 	}
 	return process, nil
+}
+
+func (c *Config) provideTools() error {
+	if c.Tools == "" {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	c.Env = append(slices.Clone(c.Env), "PATH="+c.Tools+":"+os.Getenv("PATH"))
+	if err := os.Symlink(self, filepath.Join(c.Tools, askProgram)); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 func start(config Config, cmd *exec.Cmd) (*Process, error) {
@@ -137,6 +163,16 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Running tells whether the process has not ended.
+func (p *Process) Running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // Err says how the process ended, nil for exit code 0. Use it after Done.
 func (p *Process) Err() error { return p.err }
 
@@ -147,9 +183,7 @@ func (p *Process) wait() error {
 
 // Stop asks the process and its children to end, and kills them when they have not after the grace period.
 func (p *Process) Stop(grace time.Duration) {
-	select {
-	case <-p.done:
-	default:
+	if p.Running() {
 		_ = syscall.Kill(-p.PID(), syscall.SIGTERM)
 	}
 	select {
@@ -168,9 +202,7 @@ func (p *Process) Release() {
 
 // Kill kills the process and its children and returns when it is gone.
 func (p *Process) Kill() {
-	select {
-	case <-p.done: // its number may be someone else's by now
-	default:
+	if p.Running() { // else its number may be someone else's by now
 		_ = syscall.Kill(-p.PID(), syscall.SIGKILL)
 	}
 	<-p.done

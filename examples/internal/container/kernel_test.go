@@ -154,6 +154,30 @@ func TestCommand(t *testing.T) {
 	require.Equal(t, "hello test\n"+id.String()+"\n", string(said))
 }
 
+func TestAskCommand(t *testing.T) {
+	config := pod(t)
+	process, err := container.Serve(timeout(t), config, "c", "tcp/80")
+	require.NoError(t, err)
+	defer process.Kill()
+	config.Tools = t.TempDir()
+	said := func(command string) string {
+		log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+		require.NoError(t, err)
+		defer log.Close()
+		config.Log = log
+		process, err := container.Command(config, command)
+		require.NoError(t, err)
+		<-process.Done()
+		text, err := os.ReadFile(log.Name())
+		require.NoError(t, err)
+		return string(text)
+	}
+	require.Contains(t, said("ask localhost:80"), `{"pod":"shop/web","container":"c",`)
+	require.Contains(t, said("ask [::1]:80"), `"server":"[::1]:80"`)
+	require.Contains(t, said("ask localhost:81 || echo no"), "connection refused\nno\n")
+	require.Contains(t, said("ask 'localhost:80' extra || echo no"), "usage: ask HOST:PORT\nno\n")
+}
+
 // A command is ended with its children, in its own way when that is quick.
 func TestStop(t *testing.T) {
 	config := pod(t)

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -21,12 +22,38 @@ const (
 	readyFD     = 3
 )
 
-// Main returns at once in an ordinary process. In one that Serve has started it is the container and does not return.
+// Main returns at once in an ordinary process. In one that Serve has started it is the container, in one that a command has
+// started as "ask" it is that client, and does not return.
 func Main() {
-	if os.Args[0] != program {
-		return
+	switch {
+	case os.Args[0] == program:
+		os.Exit(run(os.Args[1], os.Args[2], os.Args[3:]))
+	case filepath.Base(os.Args[0]) == askProgram && os.Getenv(Marker) != "":
+		os.Exit(ask(os.Args[1:]))
 	}
-	os.Exit(run(os.Args[1], os.Args[2], os.Args[3:]))
+}
+
+// ask is what commands can do without any program being installed: "ask HOST:PORT" prints what the container there answers.
+func ask(args []string) int {
+	if len(args) != 1 {
+		fmt.Fprintln(os.Stderr, "usage: ask HOST:PORT")
+		return 1
+	}
+	address := args[0]
+	if port, ok := strings.CutPrefix(address, "localhost:"); ok {
+		address = "127.0.0.1:" + port // needs no resolver
+	}
+	response, err := http.Get((&url.URL{Scheme: "http", Host: address}).String())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ask:", err)
+		return 1
+	}
+	defer response.Body.Close()
+	if _, err := io.Copy(os.Stdout, response.Body); err != nil || response.StatusCode != http.StatusOK {
+		fmt.Fprintln(os.Stderr, "ask:", response.Status, err)
+		return 1
+	}
+	return 0
 }
 
 func run(pod, name string, ports []string) int {

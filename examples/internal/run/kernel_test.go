@@ -64,7 +64,7 @@ func TestStale(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
 	dir := filepath.Join(run.Dir, machine.Name)
 	require.NoError(t, os.MkdirAll(dir, 0o755))
-	for _, file := range []string{"lock", "pod-1.app.log"} {
+	for _, file := range []string{"lock", "pod-1.app.log", "ask"} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, file), nil, 0o644))
 	}
 	ns, err := netns.Create("podplumb-" + machine.Name + ".whole")
@@ -75,9 +75,9 @@ func TestStale(t *testing.T) {
 	r, stale, err := run.Start(machine.Name)
 	require.NoError(t, err)
 	require.Equal(t, run.Removed{Namespaces: 2}, stale)
-	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
 	require.NoError(t, err)
-	require.Empty(t, logs)
+	require.Equal(t, []string{filepath.Join(dir, "lock")}, files)
 	_, err = r.End()
 	require.NoError(t, err)
 }

@@ -77,9 +77,12 @@ func (r *Run) remove() (Removed, error) {
 		removed.Namespaces++
 	}
 	removed.Inside = inside(ids)
-	logs, _ := filepath.Glob(filepath.Join(r.Path(), "*.log"))
-	for _, log := range logs {
-		if err := os.Remove(log); err != nil {
+	files, _ := filepath.Glob(filepath.Join(r.Path(), "*")) // the pattern is well formed
+	for _, file := range files {
+		if filepath.Base(file) == lockFile {
+			continue
+		}
+		if err := os.Remove(file); err != nil {
 			faults = append(faults, err)
 		}
 	}

@@ -16,6 +16,8 @@ import (
 // Dir is where runs keep their locks and logs.
 const Dir = "/run/podplumb"
 
+const lockFile = "lock"
+
 // Errors of Start.
 var (
 	ErrRunning = errors.New("is running in another process")
@@ -68,7 +70,7 @@ func open(name string) (r *Run, kept bool, err error) {
 		if err := os.MkdirAll(r.Path(), 0o755); err != nil {
 			return nil, false, err
 		}
-		file, err := os.OpenFile(filepath.Join(r.Path(), "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+		file, err := os.OpenFile(filepath.Join(r.Path(), lockFile), os.O_RDWR|os.O_CREATE, 0o644)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // the directory went away between the two calls
 		}
