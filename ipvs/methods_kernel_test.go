@@ -17,10 +17,10 @@ import (
 // directLab is a client, a director and two servers on one link. The servers have the service's address on their loopback device and
 // answer the client directly.
 type directLab struct {
-	client, director nstest.Node
-	clientNS         *netns.NS
-	servers          []nstest.Node
-	ipvs             *ipvs.Client
+	director nstest.Node
+	clientNS *netns.NS
+	servers  []nstest.Node
+	ipvs     *ipvs.Client
 }
 
 func newDirectLab(t *testing.T) *directLab {

@@ -59,8 +59,6 @@ func (e *edits) undo(s *nft.Set, key []byte) bool {
 	return true
 }
 
-func (e *edits) empty() bool { return e.size == 0 && len(e.open) == 0 && len(e.shut) == 0 }
-
 // String prints the edits, sorted by set, for people and tests.
 func (e *edits) String() string {
 	var lines []string

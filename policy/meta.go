@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"cmp"
 	"encoding/json"
 	"time"
 )
@@ -18,11 +17,6 @@ func (n Name) String() string {
 		return n.Name
 	}
 	return n.Namespace + "/" + n.Name
-}
-
-// compare orders names by namespace, then by name.
-func (n Name) compare(o Name) int {
-	return cmp.Or(cmp.Compare(n.Namespace, o.Namespace), cmp.Compare(n.Name, o.Name))
 }
 
 // Meta is the metadata of an object, with the JSON of Kubernetes' ObjectMeta. Name, namespace and labels mean something here; the rest

@@ -98,7 +98,7 @@ func bridgeAttrs(b *Bridge, c *linkChange) *rtnl.BridgeAttrs {
 	return a
 }
 
-func (k *kernel) changeBridge(ctx context.Context, t target, alias string, have, want *Bridge, c *linkChange, j *journal) error {
+func (k *kernel) changeBridge(ctx context.Context, t target, alias string, want *Bridge, c *linkChange, j *journal) error {
 	a := rtnl.LinkAttrs{Alias: &alias, Bridge: bridgeAttrs(want, c)}
 	c.common(&a, want.MAC, want.MTU)
 	if c.has(setPromisc) {

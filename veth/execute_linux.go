@@ -51,9 +51,9 @@ func (k *kernel) executeBridge(ctx context.Context, o *observation, b *bridgeCha
 	t := target{place: &k.node, index: l.Index, name: l.Name}
 	j.made(func(ctx context.Context) error {
 		back := b.link.inverse()
-		return k.changeBridge(ctx, t, l.Alias, b.want, b.have, &back, nil)
+		return k.changeBridge(ctx, t, l.Alias, b.have, &back, nil)
 	})
-	return stale(k.changeBridge(ctx, t, b.want.tag(k.owner).String(), b.have, b.want, &b.link, j))
+	return stale(k.changeBridge(ctx, t, b.want.tag(k.owner).String(), b.want, &b.link, j))
 }
 
 func (k *kernel) executePair(ctx context.Context, o *observation, x *pairChange, j *journal) error {

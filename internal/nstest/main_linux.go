@@ -72,8 +72,8 @@ func again(attr *syscall.SysProcAttr) (int, error) {
 	if err := cmd.Start(); err != nil {
 		return 0, err
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
+	done := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(done) }() // its exit code says what came of it
 	for {
 		select {
 		case s := <-signals:

@@ -79,7 +79,7 @@ func TestBroadcast(t *testing.T) {
 func TestErrorAttributes(t *testing.T) {
 	t.Parallel()
 	// A capped acknowledgement: errno, the request's header, then the message attribute.
-	b := binary.NativeEndian.AppendUint32(nil, uint32(0xffffffff-uint32(unix.ENODEV)+1))
+	b := binary.NativeEndian.AppendUint32(nil, 0xffffffff-uint32(unix.ENODEV)+1)
 	b = append(b, make([]byte, unix.SizeofNlMsghdr)...)
 	b = append(b, text(unix.NLMSGERR_ATTR_MSG, "no such thing").Serialize()...)
 	err := parseError(&unix.NlMsghdr{Type: unix.NLMSG_ERROR, Flags: unix.NLM_F_ACK_TLVS | unix.NLM_F_CAPPED}, b)

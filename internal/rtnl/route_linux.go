@@ -3,6 +3,7 @@ package rtnl
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
@@ -142,8 +143,8 @@ func (c *Conn) Routes(ctx context.Context, f RouteFilter) ([]Route, error) {
 
 // noTable reports the kernel's answer to a strict dump of a table that was never used: there are no such routes.
 func noTable(err error, f RouteFilter) bool {
-	e, ok := err.(*Error)
-	return ok && f.Table != 0 && e.Errno == unix.ENOENT
+	var e *Error
+	return errors.As(err, &e) && f.Table != 0 && e.Errno == unix.ENOENT
 }
 
 func parseRoute(b []byte) (Route, bool) {
