@@ -40,11 +40,17 @@ func TestCreateAndRemove(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, again.Equal(ns))
 	require.Equal(t, name, again.Name())
-	byPath, err := netns.Open("/var/run/netns/" + name)
-	require.NoError(t, err)
-	require.True(t, byPath.Equal(ns))
-	require.Equal(t, name, byPath.Name())
-	require.NoError(t, errors.Join(again.Close(), byPath.Close()))
+	require.NoError(t, again.Close())
+	for _, path := range []string{"/run/netns/" + name, "/var/run/../run/netns/" + name, "/var/run/netns/" + name} {
+		if _, err := os.Stat("/var/run/netns"); err != nil && strings.HasPrefix(path, "/var") {
+			continue // not every system has the old path
+		}
+		byPath, err := netns.Open(path)
+		require.NoError(t, err)
+		require.True(t, byPath.Equal(ns))
+		require.Equal(t, name, byPath.Name())
+		require.NoError(t, byPath.Close())
+	}
 
 	taken, err := netns.Create(name)
 	require.Nil(t, taken)
@@ -69,16 +75,20 @@ func TestInteropWithIP(t *testing.T) {
 	nstest.Require(t, nstest.Tool("ip"))
 	nstest.Leaks(t)
 	ip := func(args ...string) string {
-		out, err := exec.Command("ip", args...).CombinedOutput()
+		cmd := exec.Command("ip", args...)
+		cmd.Env = child("look").Env
+		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "ip %s: %s", strings.Join(args, " "), out)
 		return string(out)
 	}
 
+	self, err := os.Executable()
+	require.NoError(t, err)
 	ours := newName(t)
 	ns, err := netns.Create(ours)
 	require.NoError(t, err)
 	require.Contains(t, strings.Fields(ip("netns", "list")), ours)
-	require.Equal(t, idOf(t, ns), strings.TrimSpace(ip("netns", "exec", ours, "readlink", "/proc/self/ns/net")))
+	require.Contains(t, ip("netns", "exec", ours, self), "net "+idOf(t, ns)+"\n")
 	inside := child("rest")
 	require.NoError(t, ns.Start(inside))
 	require.Equal(t, []string{strconv.Itoa(inside.Process.Pid)}, strings.Fields(ip("netns", "pids", ours)))
@@ -104,7 +114,7 @@ func TestInteropWithIP(t *testing.T) {
 	require.Contains(t, names, theirs)
 	ns, err = netns.OpenName(theirs)
 	require.NoError(t, err)
-	require.Equal(t, idOf(t, ns), strings.TrimSpace(ip("netns", "exec", theirs, "readlink", "/proc/self/ns/net")))
+	require.Contains(t, ip("netns", "exec", theirs, self), "net "+idOf(t, ns)+"\n")
 	require.NoError(t, ns.Close())
 	require.NoError(t, netns.Remove(theirs))
 	require.NotContains(t, strings.Fields(ip("netns", "list")), theirs)

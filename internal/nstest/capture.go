@@ -93,7 +93,7 @@ func (c *Capture) look(match func(Packet) bool) ([]Packet, <-chan struct{}) {
 // [AnswerWithin], and fails the test if there is none.
 func (c *Capture) Wait(t testing.TB, what string, match func(Packet) bool) Packet {
 	t.Helper()
-	timeout := time.NewTimer(AnswerWithin)
+	timeout := time.NewTimer(patience(AnswerWithin))
 	defer timeout.Stop()
 	for {
 		found, changed := c.look(match)

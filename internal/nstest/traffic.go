@@ -16,11 +16,19 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
-// Bounds of the traffic helpers.
+// Bounds of the traffic helpers. The guest of internal/vmtest, whose processor is emulated,
+// gets eight times as long.
 const (
 	AnswerWithin = 2 * time.Second        // how long Ask waits for an answer
 	SilenceFor   = 250 * time.Millisecond // how long TimesOut waits for none
 )
+
+func patience(d time.Duration) time.Duration {
+	if InGuest() {
+		d *= 8
+	}
+	return d
+}
 
 // Answer is what a server of this package answers.
 type Answer struct {
@@ -132,7 +140,7 @@ type Flow struct{ net.Conn }
 // caller closes it; the end of the test does as well.
 func Dial(t testing.TB, ns *netns.NS, network string, to netip.AddrPort) (*Flow, error) {
 	t.Helper()
-	f, err := dial(ns, network, to, AnswerWithin)
+	f, err := dial(ns, network, to, patience(AnswerWithin))
 	if err == nil {
 		t.Cleanup(func() { _ = f.Close() })
 	}
@@ -151,7 +159,7 @@ func dial(ns *netns.NS, network string, to netip.AddrPort, within time.Duration)
 
 // Ask sends one question over the flow and waits for the answer, up to
 // [AnswerWithin].
-func (f *Flow) Ask() (Answer, error) { return f.ask(AnswerWithin) }
+func (f *Flow) Ask() (Answer, error) { return f.ask(patience(AnswerWithin)) }
 
 func (f *Flow) ask(within time.Duration) (Answer, error) {
 	if err := f.SetDeadline(time.Now().Add(within)); err != nil {
@@ -170,7 +178,7 @@ func (f *Flow) ask(within time.Duration) (Answer, error) {
 // Ask opens a flow, asks once and closes it. UDP is asked again until something
 // answers, as a first datagram may be lost; every wait is bounded.
 func Ask(ns *netns.NS, network string, to netip.AddrPort) (Answer, error) {
-	return ask(ns, network, to, AnswerWithin)
+	return ask(ns, network, to, patience(AnswerWithin))
 }
 
 func ask(ns *netns.NS, network string, to netip.AddrPort, within time.Duration) (Answer, error) {
@@ -216,7 +224,7 @@ func Refused(t testing.TB, ns *netns.NS, network string, to netip.AddrPort) {
 // TimesOut fails the test unless there is neither answer nor refusal for [SilenceFor].
 func TimesOut(t testing.TB, ns *netns.NS, network string, to netip.AddrPort) {
 	t.Helper()
-	a, err := ask(ns, network, to, SilenceFor)
+	a, err := ask(ns, network, to, patience(SilenceFor))
 	switch {
 	case err == nil:
 		t.Fatalf("%s reaches %s %s, want silence; the answer was %+v", ns, network, to, a)
