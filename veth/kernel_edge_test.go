@@ -18,13 +18,18 @@ func TestKernelCancel(t *testing.T) {
 	n := newNode(t, veth.Config{})
 	a := nstest.New(t)
 	want := veth.State{Bridges: []veth.Bridge{bridge()}, Pairs: []veth.Pair{bridged(1, a)}}
-	done, undone := 0, 0
-	for i := 0; i < 60 || done == 0; i++ {
-		ctx, cancel := context.WithTimeout(n.ctx, time.Duration(i)*100*time.Microsecond)
+	const steps = 40
+	start := time.Now()
+	_, err := n.client.Sync(n.ctx, want)
+	require.NoError(t, err)
+	whole := time.Since(start)
+	n.sync(veth.State{})
+	undone := 0
+	for i := range steps {
+		ctx, cancel := context.WithTimeout(n.ctx, whole*time.Duration(i)/(steps-1))
 		_, err := n.client.Sync(ctx, want)
 		cancel()
 		if err == nil {
-			done++
 			n.settled(want)
 			n.sync(veth.State{})
 			continue

@@ -31,7 +31,7 @@ func newNode(t testing.TB, c veth.Config) *node {
 	nstest.Require(t, nstest.Veth)
 	nstest.Require(t, nstest.Bridge)
 	nstest.Leaks(t)
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	t.Cleanup(cancel)
 	n := &node{t: t, ns: nstest.New(t), ctx: ctx}
 	n.client = n.open(c)
