@@ -203,7 +203,7 @@ type reply struct {
 
 // receive hands over the messages that come until each says that it has had enough. Answers to earlier exchanges, before first, are
 // passed over.
-func (c *conn) receive(first uint32, each func(r *reply) (done bool, err error)) error {
+func (c *conn) receive(first uint32, each func(r reply) (done bool, err error)) error {
 	for {
 		var n int
 		var err error
@@ -234,7 +234,7 @@ func (c *conn) receive(first uint32, each func(r *reply) (done bool, err error))
 			if int32(r.seq-first) < 0 {
 				continue
 			}
-			if done, err := each(&r); done || err != nil {
+			if done, err := each(r); done || err != nil {
 				c.dirty = err != nil
 				return err
 			}
@@ -243,7 +243,7 @@ func (c *conn) receive(first uint32, each func(r *reply) (done bool, err error))
 }
 
 // status decodes the payload of an NLMSG_ERROR or NLMSG_DONE message. Nil means success.
-func (r *reply) status() *kernelError {
+func (r reply) status() *kernelError {
 	if len(r.payload) < 4 {
 		return nil
 	}

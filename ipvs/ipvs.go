@@ -39,12 +39,16 @@ func (k Key) String() string {
 
 // Compare orders keys: addresses before marks, by address, port, protocol.
 func (k Key) Compare(other Key) int {
-	return cmp.Or(
-		cmp.Compare(k.Mark, other.Mark),
-		cmp.Compare(k.Family, other.Family),
-		k.Address.Compare(other.Address),
-		cmp.Compare(k.Protocol, other.Protocol),
-	)
+	if c := cmp.Compare(k.Mark, other.Mark); c != 0 {
+		return c
+	}
+	if c := k.Address.Compare(other.Address); c != 0 {
+		return c
+	}
+	if c := cmp.Compare(k.Family, other.Family); c != 0 {
+		return c
+	}
+	return cmp.Compare(k.Protocol, other.Protocol)
 }
 
 // family is the address family of the service, whichever kind it is.

@@ -18,6 +18,7 @@ type reader struct {
 	stats     []ServiceStats
 	scratch   []Destination
 	counts    []DestinationStats
+	room      []Destination // those of all services, in one piece
 }
 
 // list reads all services for which keep is true, once. IPVS dumps are not consistent under concurrent writes: the same service
@@ -83,7 +84,7 @@ func (c *conn) collect(each func(payload []byte) error) error {
 		return err
 	}
 	var failed error
-	err := c.receive(c.seq, func(r *reply) (bool, error) {
+	err := c.receive(c.seq, func(r reply) (bool, error) {
 		switch r.kind {
 		case unix.NLMSG_ERROR, unix.NLMSG_DONE:
 			if e := r.status(); e != nil {
@@ -116,18 +117,19 @@ func (r *reader) addService(payload []byte, keep func(Key) bool) error {
 	if err != nil {
 		return err
 	}
-	var s Service
 	var stats *Stats
 	if r.withStats {
 		stats = &Stats{}
 	}
-	if err := decodeService(b, &s, stats); err != nil {
+	r.services = append(r.services, Service{})
+	s := &r.services[len(r.services)-1]
+	if err := decodeService(b, s, stats); err != nil {
 		return err
 	}
 	if !keep(s.Key) {
+		r.services = r.services[:len(r.services)-1]
 		return nil
 	}
-	r.services = append(r.services, s)
 	if r.withStats {
 		r.stats = append(r.stats, ServiceStats{Key: s.Key, Stats: *stats})
 	}
@@ -145,16 +147,13 @@ func (r *reader) readDestinations(i int) error {
 		if err != nil {
 			return err
 		}
-		var d Destination
+		r.scratch = append(r.scratch, Destination{})
+		d := &r.scratch[len(r.scratch)-1]
 		if !r.withStats {
-			err = decodeDestination(b, family, &d, nil)
-		} else {
-			var stats DestinationStats
-			err = decodeDestination(b, family, &d, &stats)
-			r.counts = append(r.counts, stats)
+			return decodeDestination(b, family, d, nil)
 		}
-		r.scratch = append(r.scratch, d)
-		return err
+		r.counts = append(r.counts, DestinationStats{})
+		return decodeDestination(b, family, d, &r.counts[len(r.counts)-1])
 	})
 	var refused *kernelError
 	if errors.As(err, &refused) && refused.errno == syscall.ESRCH {
@@ -164,8 +163,9 @@ func (r *reader) readDestinations(i int) error {
 		return err
 	}
 	r.scratch = sortedUnique(r.scratch, func(d *Destination) netip.AddrPort { return d.Address }, netip.AddrPort.Compare)
-	if len(r.scratch) > 0 {
-		s.Destinations = slices.Clone(r.scratch)
+	if start := len(r.room); len(r.scratch) > 0 {
+		r.room = append(r.room, r.scratch...)
+		s.Destinations = r.room[start:len(r.room):len(r.room)]
 	}
 	if r.withStats {
 		r.counts = sortedUnique(r.counts, func(d *DestinationStats) netip.AddrPort { return d.Address }, netip.AddrPort.Compare)
@@ -174,15 +174,37 @@ func (r *reader) readDestinations(i int) error {
 	return nil
 }
 
-// sortedUnique sorts in place and keeps the last of each key.
+// sortedUnique sorts and keeps the last of each key. The elements are large, so their numbers are sorted instead.
 func sortedUnique[T any, K comparable](s []T, key func(*T) K, compare func(a, b K) int) []T {
-	slices.SortStableFunc(s, func(a, b T) int { return compare(key(&a), key(&b)) })
-	out := s[:0]
-	for i := range s {
-		if i+1 < len(s) && key(&s[i]) == key(&s[i+1]) {
-			continue
+	if len(s) < 2 {
+		return s
+	}
+	order := make([]int32, len(s))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	byKey := func(a, b int32) int {
+		if c := compare(key(&s[a]), key(&s[b])); c != 0 {
+			return c
 		}
-		out = append(out, s[i])
+		return int(a - b)
+	}
+	if slices.IsSortedFunc(order, byKey) {
+		return lastOfEach(s, key, s[:0])
+	}
+	slices.SortFunc(order, byKey)
+	sorted := make([]T, len(s))
+	for i, from := range order {
+		sorted[i] = s[from]
+	}
+	return lastOfEach(sorted, key, sorted[:0])
+}
+
+func lastOfEach[T any, K comparable](s []T, key func(*T) K, out []T) []T {
+	for i := range s {
+		if i+1 == len(s) || key(&s[i]) != key(&s[i+1]) {
+			out = append(out, s[i])
+		}
 	}
 	return out
 }
