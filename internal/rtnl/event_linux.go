@@ -82,6 +82,9 @@ func (m *Monitor) Next(ctx context.Context) (Event, error) {
 		stop()
 		switch {
 		case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EMSGSIZE):
+			if err := m.sock.discard(); err != nil {
+				return Event{}, m.sock.cause(ctx, err)
+			}
 			return Event{}, ErrOverflow
 		case err != nil:
 			return Event{}, m.sock.cause(ctx, err)

@@ -227,4 +227,26 @@ func (s *socket) receive(wait func() error) ([]byte, error) {
 	}
 }
 
+// discard empties the receive queue after an overflow. The kernel tells of an overflow once and then goes on dropping events, untold, until the
+// queue was empty (NETLINK_S_CONGESTED): only what is read from it after that can be relied on.
+func (s *socket) discard() error {
+	const most = 1 << 20 // of a stream that never ends; far more than the buffer holds
+	var err error
+	b := make([]byte, 1)
+	if cerr := s.raw.Control(func(fd uintptr) {
+		for range most {
+			if _, _, err = unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT); err == unix.EAGAIN {
+				err = nil
+				return
+			}
+			if err != nil && err != unix.ENOBUFS && err != unix.EINTR {
+				return
+			}
+		}
+	}); cerr != nil {
+		return cerr
+	}
+	return os.NewSyscallError("recvfrom", err)
+}
+
 func header(b []byte) unix.NlMsghdr { return *(*unix.NlMsghdr)(unsafe.Pointer(&b[0])) }
