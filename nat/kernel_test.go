@@ -3,6 +3,7 @@ package nat_test
 import (
 	"context"
 	"net/netip"
+	stdsync "sync"
 	"testing"
 	"time"
 
@@ -16,8 +17,14 @@ import (
 func needs(t testing.TB) {
 	t.Helper()
 	nstest.Require(t, nstest.NFTables)
+	// A modular kernel loads conntrack with the first chain of type nat.
+	loadConntrack.Do(func() {
+		_, _ = nstest.TryRun(t, nstest.New(t), "nft", "add table ip load; add chain ip load nat { type nat hook prerouting priority dstnat; }")
+	})
 	nstest.Require(t, nstest.Conntrack)
 }
+
+var loadConntrack stdsync.Once
 
 func client(t testing.TB, ns *netns.NS, change ...func(*nat.Config)) *nat.Client {
 	t.Helper()
