@@ -107,14 +107,17 @@ func TestShellInsideAtDown(t *testing.T) {
 	ns, err := netns.OpenName("podplumb-" + machine.Name + ".pod.default.pod-1")
 	require.NoError(t, err)
 	defer ns.Close()
-	shell := exec.Command("/bin/sleep", "60")
+	shell := exec.Command("/bin/sh", "-c", "read line")
+	stdin, err := shell.StdinPipe() // it waits for a line from there
+	require.NoError(t, err)
+	defer stdin.Close()
 	require.NoError(t, ns.Start(shell))
 	defer func() {
 		require.NoError(t, shell.Process.Kill())
 		_ = shell.Wait() // killed, as it should be
 	}()
 	stdout, _ := machine.Run(t, 0, "-down")
-	require.Contains(t, stdout, fmt.Sprintf("still there: process %d (sleep) in pod.default.pod-1; its namespace goes when it ends\n", shell.Process.Pid))
+	require.Contains(t, stdout, fmt.Sprintf("still there: process %d (sh) in pod.default.pod-1; its namespace goes when it ends\n", shell.Process.Pid))
 	machine.NothingLeft(t)
 	require.NoError(t, shell.Process.Signal(syscall.Signal(0)), "the shell still runs")
 }

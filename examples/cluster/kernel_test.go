@@ -33,7 +33,9 @@ func TestShipped(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
 	begin := time.Now()
 	stdout, stderr := machine.Run(t, 0)
-	require.Less(t, time.Since(begin), 10*time.Second)
+	if os.Getenv("PODPLUMB_IN_GUEST") != "1" { // an emulated processor is many times slower
+		require.Less(t, time.Since(begin), 10*time.Second)
+	}
 	require.Empty(t, stderr)
 	require.NotContains(t, stdout, "FAILED")
 	require.NotContains(t, stdout, "\x1b", "colour where there is no terminal")
@@ -131,11 +133,11 @@ status: {addresses: [{type: InternalIP, address: 'fd00:192::11'}, {type: Interna
 		"local traffic only": {text: fmt.Sprintf(podText, "a", "", ", ports: [{containerPort: 80}]") + fmt.Sprintf(strings.ReplaceAll(podText, "name: %s, labels: {app: %[1]s}", "name: %s, labels: {app: a}"), "a2", "", ", ports: [{containerPort: 80}]") +
 			service("a", "internalTrafficPolicy: Local, ports: [{port: 80}]"),
 			want: []string{"from node-a  20 requests: a 20", "from node-b  20 requests: a2 20"}},
-		"a command in place of a container": {text: fmt.Sprintf(podText, "a", `podplumb.github.io/command.c: "echo $POD_NAMESPACE $POD_NAME $POD_IPS on $NODE_NAME; exec sleep 60"`, ", ports: [{containerPort: 80}]"),
+		"a command in place of a container": {text: fmt.Sprintf(podText, "a", `podplumb.github.io/command.c: "echo $POD_NAMESPACE $POD_NAME $POD_IPS on $NODE_NAME; read line"`, ", ports: [{containerPort: 80}]"),
 			want: []string{"ok      command of a, container c: is running", "| default a 10.244.1.2,fd00:10:244:1::2 on node-a", "c 80/TCP (command)"}},
 		"a command that fails": {text: fmt.Sprintf(podText, "a", `podplumb.github.io/command: "echo oh no; exit 3"`, ""), code: 1,
 			want: []string{"FAILED  command of a: exit status 3", "| oh no"}},
-		"a service in front of a command": {text: fmt.Sprintf(podText, "a", `podplumb.github.io/command.c: "sleep 60"`, ", ports: [{containerPort: 80}]") + service("a", "ports: [{port: 80}]"), code: 1,
+		"a service in front of a command": {text: fmt.Sprintf(podText, "a", `podplumb.github.io/command.c: "read line"`, ", ports: [{containerPort: 80}]") + service("a", "ports: [{port: 80}]"), code: 1,
 			want: []string{"FAILED  Service a at 10.96.0.2:80/TCP", "connection refused"}},
 		"a name too long for a namespace": {text: fmt.Sprintf(podText, "a", "", "") + strings.Replace(fmt.Sprintf(podText, "b", "", ""), "name: b,", "name: b"+strings.Repeat(".b", 126)+",", 1), code: 1,
 			want: []string{"network namespaces ............................ FAILED"}},

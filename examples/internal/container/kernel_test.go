@@ -143,15 +143,21 @@ func TestCommand(t *testing.T) {
 	defer log.Close()
 	config.Log = log
 	config.Env = []string{"GREETING=hello"}
-	command, err := container.Command(config, "echo $GREETING $"+container.Marker+"; readlink /proc/self/ns/net; exit 7")
+	command, err := container.Command(config, "read line; echo $GREETING $"+container.Marker+"; exit 7")
 	require.NoError(t, err)
+	link, err := os.Readlink("/proc/" + strconv.Itoa(command.PID()) + "/ns/net")
+	require.NoError(t, err)
+	require.True(t, command.Running())
+	command.Release() // ends its input
 	<-command.Done()
 	require.EqualError(t, command.Err(), "exit status 7")
 	id, err := config.NetNS.ID()
 	require.NoError(t, err)
 	said, err := os.ReadFile(log.Name())
 	require.NoError(t, err)
-	require.Equal(t, "hello test\n"+id.String()+"\n", string(said))
+	require.Equal(t, "hello test\n", string(said))
+	require.Equal(t, id.String(), link)
+	require.False(t, command.Running())
 }
 
 func TestAskCommand(t *testing.T) {
@@ -183,7 +189,7 @@ func TestStop(t *testing.T) {
 	config := pod(t)
 	dir := t.TempDir()
 	config.Env = []string{"DIR=" + dir}
-	command, err := container.Command(config, `trap 'echo bye >$DIR/bye; exit' TERM; sleep 60 & echo $! >$DIR/child.new; mv $DIR/child.new $DIR/child; wait`)
+	command, err := container.Command(config, `trap 'echo bye >$DIR/bye; exit' TERM; exec 3<&0; (read line <&3) & echo $! >$DIR/child; wait`)
 	require.NoError(t, err)
 	child := readPID(t, filepath.Join(dir, "child"))
 	command.Stop(10 * time.Second)
@@ -191,7 +197,7 @@ func TestStop(t *testing.T) {
 	require.NoError(t, err)
 	kerneltest.Eventually(t, "the child ends", func() bool { return !alive(child) })
 
-	stubborn, err := container.Command(config, `trap '' TERM; echo $$ >$DIR/self.new; mv $DIR/self.new $DIR/self; while :; do sleep 1; done`)
+	stubborn, err := container.Command(config, `trap '' TERM; echo $$ >$DIR/self; while :; do read line; done`)
 	require.NoError(t, err)
 	self := readPID(t, filepath.Join(dir, "self"))
 	stubborn.Stop(50 * time.Millisecond)

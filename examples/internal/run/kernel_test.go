@@ -24,7 +24,7 @@ func TestRun(t *testing.T) {
 	ns, err := r.NetNS("a")
 	require.NoError(t, err)
 	defer ns.Close()
-	_, err = container.Command(container.Config{NetNS: ns, Run: machine.Name, Detach: true}, "sleep 60 & sleep 60")
+	_, err = container.Command(container.Config{NetNS: ns, Run: machine.Name}, "exec 3<&0; (read line <&3) & (read line <&3) & wait")
 	require.NoError(t, err)
 	kerneltest.Eventually(t, "shell and children run", func() bool { return len(machine.Processes(t)) == 3 })
 
