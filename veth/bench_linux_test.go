@@ -136,8 +136,8 @@ func median(d []time.Duration) time.Duration {
 	return d[len(d)/2]
 }
 
-// BenchmarkAttach compares the attachment of one pod (pair, bridge port, four addresses and routes, sysctls, ownership, wait for the
-// carrier) with the bare requests alone.
+// BenchmarkAttach compares the attachment of one pod (pair, bridge port, an address and a default route of each family, sysctls, owner,
+// wait until packets pass) with the bare requests alone. "medians" is the same ratio on a machine as busy as this one is.
 func BenchmarkAttach(b *testing.B) {
 	n := newNode(b, veth.Config{})
 	n.sync(veth.State{Bridges: []veth.Bridge{bridge()}})
