@@ -3,6 +3,7 @@ package nat_test
 import (
 	"context"
 	"net/netip"
+	"os/exec"
 	stdsync "sync"
 	"testing"
 	"time"
@@ -17,14 +18,17 @@ import (
 func needs(t testing.TB) {
 	t.Helper()
 	nstest.Require(t, nstest.NFTables)
-	// A modular kernel loads conntrack with the first chain of type nat.
-	loadConntrack.Do(func() {
+	loadModules.Do(func() {
+		// A modular kernel loads conntrack with the first chain of type nat;
+		// nothing loads what lets netfilter see the packets of a bridge.
+		_ = exec.Command("/sbin/modprobe", "br_netfilter").Run()
 		_, _ = nstest.TryRun(t, nstest.New(t), "nft", "add table ip load; add chain ip load nat { type nat hook prerouting priority dstnat; }")
 	})
 	nstest.Require(t, nstest.Conntrack)
+	nstest.Require(t, nstest.BrNetfilter)
 }
 
-var loadConntrack stdsync.Once
+var loadModules stdsync.Once
 
 func client(t testing.TB, ns *netns.NS, change ...func(*nat.Config)) *nat.Client {
 	t.Helper()
