@@ -197,12 +197,12 @@ func TestStop(t *testing.T) {
 	require.NoError(t, err)
 	kerneltest.Eventually(t, "the child ends", func() bool { return !alive(child) })
 
-	stubborn, err := container.Command(config, `trap '' TERM; echo $$ >$DIR/self; while :; do read line; done`)
+	deaf, err := container.Command(config, `trap '' TERM; echo $$ >$DIR/self; while :; do read line; done`)
 	require.NoError(t, err)
 	self := readPID(t, filepath.Join(dir, "self"))
-	stubborn.Stop(50 * time.Millisecond)
+	deaf.Stop(50 * time.Millisecond)
 	require.False(t, alive(self))
-	stubborn.Stop(time.Hour) // again: it is gone, and so is the wait
+	deaf.Stop(time.Hour) // again: it is gone, and so is the wait
 }
 
 func readPID(t *testing.T, file string) int {
