@@ -2,8 +2,9 @@
 // targets, any number of them at the same cost a packet.
 //
 // It owns one nftables table of family inet, whole (Config.Table, by default
-// "podplumb-nat"), and the conntrack entries of UDP connections whose target
-// it removes. It never touches other tables.
+// "podplumb-nat"), and the conntrack entries of connections whose target it
+// removes: those of UDP, others when Forward.Drain says so. It never touches
+// other tables.
 //
 // The table is flat: a forward is an element in a map, a target is an element
 // in another, and no chain, rule or anonymous set belongs to one alone.
@@ -14,10 +15,19 @@
 //
 // The lane number travels from the first map to the second in bits of the
 // packet mark (Config.Mark), which are cleared at once; the others are kept.
-// A lane is a chain that draws from a number of slots; forwards with as many
-// slots share it. A target has as many slots as its weight. So one change
-// touches a few elements however many others there are, and a first packet
-// costs four lookups. Packets of known connections cost none.
+// A lane is a chain that draws from a number of slots, at random or by the
+// client's address; forwards with as many slots share it. A target has as
+// many slots as its weight. So one change touches a few elements however many
+// others there are, and what a connection's first packet costs does not depend
+// on how many there are either. Packets of known connections meet two
+// comparisons.
+//
+// Node ports are forwards of the unspecified address and live in the same
+// maps. Client affinity is one dynamic map for all forwards (affinity4): new
+// connections are learnt there after translation, and a target that goes is
+// forgotten in the transaction that removes it. Source ranges are one
+// interval set for all forwards; a change to it costs time in proportion to
+// the ranges there are.
 //
 // A change is one transaction: packets see all of it or nothing. A packet
 // that met the forward before and the slot after a change looks once more;
@@ -39,7 +49,7 @@
 // by; a pod that reaches itself then also needs hairpin mode on its port.
 //
 // It needs CAP_NET_ADMIN in the user namespace of the network namespace and
-// Linux 5.10 with nf_tables, nf_nat, nft_numgen, nft_fib_inet,
+// Linux 5.10 with nf_tables, nf_nat, nft_numgen, nft_hash, nft_fib_inet,
 // nft_reject_inet, nft_masq and nf_conntrack_netlink. A process without
 // CAP_NET_ADMIN in the first user namespace has a small send buffer
 // (net.core.wmem_max): what does not fit is then written in several
