@@ -3,6 +3,7 @@ package nat_test
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -156,4 +157,32 @@ func BenchmarkRestart(b *testing.B) {
 		require.True(b, p.Empty())
 		require.NoError(b, c.Close())
 	}
+}
+
+// BenchmarkLoadWide loads 5,000 forwards of 50 targets each.
+func BenchmarkLoadWide(b *testing.B) {
+	needs(b)
+	state := many(5000)
+	for i := range state.Forwards {
+		f := &state.Forwards[i]
+		f.To = nil
+		for j := range 50 {
+			n := i*50 + j
+			f.To = append(f.To, nat.Target{Addr: netip.AddrFrom4([4]byte{10, 128 + byte(n>>16), byte(n >> 8), byte(n)}), Port: 8080})
+		}
+	}
+	var ours time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		c := client(b, nstest.New(b))
+		b.StartTimer()
+		ours += cost(b, func() {
+			_, err := c.Sync(context.Background(), state)
+			require.NoError(b, err)
+		})
+	}
+	var u unix.Rusage
+	require.NoError(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	b.ReportMetric(float64(ours)/float64(b.N)/1e6, "cpu-ms")
+	b.ReportMetric(float64(u.Maxrss)/1024, "max-rss-MB")
 }
