@@ -4,7 +4,8 @@
 //
 // The services in one network namespace that Config.Owns names, by address prefix or firewall mark, with all their destinations. Services
 // outside of it are left alone; Client.Foreign lists them. Nothing is ever flushed and loaded again: Sync changes what differs.
-// Timeouts, sync daemons, sysctls and connections belong to the whole namespace and have methods of their own.
+// Ranges of virtual addresses (SyncRanges) are local routes with protocol 112 and the nftables table inet podplumb-ipvs.
+// Timeouts, synchronization daemons, sysctls and connections belong to the whole namespace and have methods of their own.
 //
 // # What zero means
 //
@@ -20,13 +21,31 @@
 //
 // # Needs
 //
-// CAP_NET_ADMIN in the initial user namespace, so root, not a user namespace of one's own. Linux 4.1 or later with CONFIG_IP_VS, and CONFIG_IP_VS_IPV6
-// for IPv6; CONFIG_IP_VS_PROTO_TCP, _UDP and _SCTP for the protocols; CONFIG_IP_VS_RR and so on for the schedulers (twos is not in Debian's
-// kernels); CONFIG_IP_VS_PE_SIP for the engine; CONFIG_IP_VS_NFCT for the sysctl conntrack. The kernel loads the modules by itself where
-// it can (ip_vs, ip_vs_rr, ...); this package never runs modprobe. GUE needs Linux 5.3, GRE 5.3, checksums in tunnels 5.3, twos 5.13.
+// CAP_NET_ADMIN in the initial user namespace, so root, and not in a user namespace of one's own. Linux 4.1 or later with
+//
+//	CONFIG_IP_VS, CONFIG_IP_VS_IPV6           all, IPv6
+//	CONFIG_IP_VS_PROTO_TCP, _UDP, _SCTP       the protocols
+//	CONFIG_IP_VS_RR and so on                 each scheduler; fo Linux 3.18, ovf 4.3, mh 4.18, twos 5.13 (not in Debian's kernels)
+//	CONFIG_IP_VS_PE_SIP                       the persistence engine sip
+//	CONFIG_IP_VS_NFCT, NF_CONNTRACK           Sysctls.Conntrack
+//	CONFIG_NF_TABLES_INET, NFT_REJECT_INET    the guard of SyncRanges (Linux 5.10)
+//	NET_IPIP, IPV6_TUNNEL, NET_FOU, NET_IPGRE on the destinations of tunnels; GUE and GRE need Linux 5.3 on both sides
+//
+// The kernel loads the modules by itself where it can (ip_vs, ip_vs_rr, ...); this package never runs modprobe. /proc must be mounted for sysctls
+// and connections.
 //
 // Packets are forwarded only with net.ipv4.ip_forward=1 (net.ipv6.conf.all.forwarding=1). They pass the hooks input, output and postrouting,
-// never forward: filters on forward do not see them.
+// never forward: a policy on the forward hook does not see them, one on postrouting with connection tracking does when Sysctls.Conntrack
+// is set. The switches that matter, and what each cures, are described at Sysctls; Recommended has them.
+//
+//	masquerade        answers must come back through this machine; Sysctls.Conntrack where clients are masqueraded as well
+//	direct, tunnel    the destinations hold the service's address on a device that does not answer ARP, such as lo, and with tunnels
+//	                  have rp_filter off
+//	persistence       Sysctls.ExpireQuiescent, or draining never ends
+//	removal           Sysctls.ExpireNodest, or connections of removed destinations hang
+//	draining          ConnReuseMode 1, or clients that use a port again come back to the drained destination
+//	daemons           net.ipv4.vs.sync_threshold says after how many packets a connection is told
+//	node's clients    Range.Source, or the kernel takes the service's own address as theirs
 //
 // # Out of scope
 //

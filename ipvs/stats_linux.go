@@ -3,6 +3,7 @@ package ipvs
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,4 +65,49 @@ func (c *Client) zero(ctx context.Context, keys []Key) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+func (c *Client) foreign(ctx context.Context) ([]Key, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stop, err := c.conn.bound(ctx)
+	if err != nil {
+		return nil, opError("read", "", err)
+	}
+	defer stop()
+	r := &reader{conn: c.conn}
+	if err := r.readServices(func(k Key) bool { return !c.owns.Contains(k) }); err != nil {
+		return nil, opError("read", "", c.conn.cause(ctx, err))
+	}
+	keys := make([]Key, len(r.services))
+	for i := range r.services {
+		keys[i] = r.services[i].Key
+	}
+	return keys, nil
+}
+
+func (c *Client) info(ctx context.Context) (Info, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stop, err := c.conn.bound(ctx)
+	if err != nil {
+		return Info{}, opError("read", "", err)
+	}
+	defer stop()
+	var info Info
+	c.conn.request(cmdGetInfo, flagAck, Key{})
+	err = c.conn.collect(func(payload []byte) error {
+		a := attributes{b: payload}
+		for a.next() {
+			switch a.kind {
+			case 1:
+				v := a.u32()
+				info.Version = fmt.Sprintf("%d.%d.%d", v>>16, v>>8&0xff, v&0xff)
+			case 2:
+				info.TableSize = a.u32()
+			}
+		}
+		return a.err
+	})
+	return info, opError("read", "", c.conn.cause(ctx, err))
 }
