@@ -54,9 +54,23 @@ func explain(err error, advices ...advice) error {
 
 // enter departs to ns.
 func (ns *NS) enter() (*visit, error) {
-	return depart(func() error {
-		return ns.withFd(func(fd int) error { return netns.Set(netns.NsHandle(fd)) })
-	})
+	return depart(func() error { return ns.withFd(moveTo) })
+}
+
+// moveTo takes the thread to the namespace of fd. setns(2) wants CAP_SYS_ADMIN even of a thread that is there already, which
+// CAP_NET_ADMIN alone should be enough for.
+func moveTo(fd int) error {
+	err := netns.Set(netns.NsHandle(fd))
+	if errors.Is(err, fs.ErrPermission) && staysIn(fd) {
+		return nil
+	}
+	return err
+}
+
+// staysIn reports whether the thread is in the namespace of fd.
+func staysIn(fd int) bool {
+	var there, here unix.Stat_t
+	return unix.Fstat(fd, &there) == nil && unix.Stat(threadNetNS, &here) == nil && there.Dev == here.Dev && there.Ino == here.Ino
 }
 
 // leave brings the thread home and unlocks it; further calls do nothing. When it fails
@@ -65,7 +79,7 @@ func (v *visit) leave() error {
 	if v.home < 0 {
 		return nil
 	}
-	err := netns.Set(netns.NsHandle(v.home))
+	err := moveTo(v.home)
 	_ = unix.Close(v.home)
 	v.home = -1
 	if err != nil {
