@@ -17,10 +17,10 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
-func init() { children["unprivileged"] = unprivileged }
+func init() { children["bound"] = bound }
 
-// unprivileged visits the namespace that it is in and tries the one of its third descriptor, without CAP_SYS_ADMIN.
-func unprivileged() error {
+// bound visits the namespace that it is in and tries the one of its third descriptor, without CAP_SYS_ADMIN.
+func bound() error {
 	own, err := netns.Current()
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func unprivileged() error {
 func TestDoInOwnNamespaceNeedsNoRight(t *testing.T) {
 	nstest.Require(t, nstest.NetNS)
 	ns := nstest.New(t)
-	cmd := child("unprivileged")
+	cmd := child("bound")
 	cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(dup(t, ns.Fd())), "namespace")}
 	output := make(chan error, 1)
 	var out []byte
