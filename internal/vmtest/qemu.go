@@ -50,11 +50,7 @@ func Check() error {
 // complete puts the defaults into c and the jobs.
 func (c Config) complete(jobs []Job) (Config, []Job, error) {
 	if c.Init == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return c, nil, fmt.Errorf("vmtest: %w", err)
-		}
-		c.Init = self
+		c.Init = "/proc/self/exe" // also when its file was replaced or removed since it started
 	}
 	if c.Tools == nil {
 		c.Tools = DefaultTools()
