@@ -93,7 +93,7 @@ func messages(index int, p vxlan.Peer) [][]byte {
 		out = append(out, message(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE, ndmsg(family(t), 0), unix.NDA_DST, t.AsSlice(), unix.NDA_LLADDR, m[:]))
 	}
 	for i, s := range p.Subnets {
-		b := []byte{family(s.Addr()), byte(s.Bits()), 0, 0, unix.RT_TABLE_MAIN, 112, 0, unix.RTN_UNICAST, 0, 0, 0, 0}
+		b := []byte{family(s.Addr()), byte(s.Bits()), 0, 0, unix.RT_TABLE_MAIN, 113, 0, unix.RTN_UNICAST, 0, 0, 0, 0}
 		binary.NativeEndian.PutUint32(b[8:], unix.RTNH_F_ONLINK)
 		out = append(out, message(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL, b, unix.RTA_DST, s.Addr().AsSlice(), unix.RTA_GATEWAY, p.Tunnel[i].AsSlice(), unix.RTA_OIF, binary.NativeEndian.AppendUint32(nil, uint32(index))))
 	}
@@ -156,8 +156,8 @@ func BenchmarkSyncAgain(b *testing.B) {
 	for _, p := range d.Peers {
 		m := vxlan.MACFromKey(p.VTEP.String())
 		fmt.Fprintf(&fdb, "fdb add %s dev vx0 dst %s self permanent\n", m, p.VTEP)
-		fmt.Fprintf(&rest, "neigh add %s lladdr %s dev vx0 nud permanent\nroute add %s via %s dev vx0 onlink proto 112\n", p.Tunnel[0], m, p.Subnets[0], p.Tunnel[0])
-		fmt.Fprintf(&rest6, "neigh add %s lladdr %s dev vx0 nud permanent\nroute add %s via %s dev vx0 onlink proto 112\n", p.Tunnel[1], m, p.Subnets[1], p.Tunnel[1])
+		fmt.Fprintf(&rest, "neigh add %s lladdr %s dev vx0 nud permanent\nroute add %s via %s dev vx0 onlink proto 113\n", p.Tunnel[0], m, p.Subnets[0], p.Tunnel[0])
+		fmt.Fprintf(&rest6, "neigh add %s lladdr %s dev vx0 nud permanent\nroute add %s via %s dev vx0 onlink proto 113\n", p.Tunnel[1], m, p.Subnets[1], p.Tunnel[1])
 	}
 	dir := b.TempDir()
 	for name, text := range map[string]string{"fdb": fdb.String(), "rest": rest.String(), "rest6": rest6.String()} {

@@ -12,8 +12,8 @@ import (
 const DefaultAlias = "podplumb:vxlan"
 
 // DefaultProtocol marks the routes, neighbours and addresses of a client with the zero Config. It is free in the kernel's list (RTPROT_* of
-// include/uapi/linux/rtnetlink.h) and in iproute2's.
-const DefaultProtocol = 112
+// include/uapi/linux/rtnetlink.h) and in iproute2's, and not package veth's, whose routes would else be taken for leftovers.
+const DefaultProtocol = 113
 
 // Config says where a Client works and what it owns. The zero Config works.
 type Config struct {

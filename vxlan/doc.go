@@ -32,7 +32,7 @@
 //
 // # Zero values
 //
-// The zero State is no device. The zero Config is the calling thread's namespace, alias "podplumb:vxlan" and route protocol 112. Zero fields
+// The zero State is no device. The zero Config is the calling thread's namespace, alias "podplumb:vxlan" and route protocol 113. Zero fields
 // of a Device mean what their comments say; Client.Resolve shows a State with all of them filled in.
 //
 // # Out of scope

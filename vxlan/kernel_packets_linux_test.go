@@ -169,9 +169,9 @@ func TestDirectRouting(t *testing.T) {
 		}
 		node, near := cluster.Nodes[0], cluster.Nodes[1]
 		routes := nstest.Run(t, node.NS, "ip", "route") + "\n" + nstest.Run(t, node.NS, "ip", "-6", "route")
-		require.Contains(t, routes, near.PodV4.Masked().String()+" via "+near.V4.Addr().String()+" dev eth0 proto 112")
-		require.Contains(t, routes, near.PodV6.Masked().String()+" via "+near.V6.Addr().String()+" dev eth0 proto 112")
-		require.Contains(t, routes, far.PodV4.Masked().String()+" via "+tunnel(*far, false).String()+" dev vx0 proto 112 onlink")
+		require.Contains(t, routes, near.PodV4.Masked().String()+" via "+near.V4.Addr().String()+" dev eth0 proto 113")
+		require.Contains(t, routes, near.PodV6.Masked().String()+" via "+near.V6.Addr().String()+" dev eth0 proto 113")
+		require.Contains(t, routes, far.PodV4.Masked().String()+" via "+tunnel(*far, false).String()+" dev vx0 proto 113 onlink")
 
 		seen := capture(t, node.NS, "eth0", vxlan.DefaultPort)
 		reaches(t, node.Pods[0], near.Pods[0], "1")
@@ -193,7 +193,7 @@ func TestDirectRouting(t *testing.T) {
 		require.Empty(t, seen())
 		// The node leaves the subnet; the route has to go into the tunnel.
 		sync(t, ctx, c, vxlan.State{})
-		require.NotContains(t, nstest.Run(t, node.NS, "ip", "route"), "proto 112")
+		require.NotContains(t, nstest.Run(t, node.NS, "ip", "route"), "proto 113")
 	})
 }
 

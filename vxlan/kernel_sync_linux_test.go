@@ -65,17 +65,17 @@ func TestStale(t *testing.T) {
 		"bridge fdb append 00:00:00:00:00:00 dev vx0 dst 172.16.9.9",
 		"bridge fdb append 00:00:00:00:00:00 dev vx0 dst 172.16.9.10",
 		"ip neigh add 10.0.9.0 lladdr 02:00:00:00:00:99 dev vx0 nud permanent",
-		"ip neigh add fd44:0:0:9:: lladdr 02:00:00:00:00:99 dev vx0 nud permanent proto 112",
-		"ip route add 10.0.9.0/24 via 10.0.9.0 dev vx0 onlink proto 112",
-		"ip route add 10.0.8.0/24 via 192.0.2.2 dev eth0 proto 112",
-		"ip route add blackhole 10.0.7.0/24 proto 112",
-		"ip route add 10.0.1.0/24 via 10.0.1.0 dev vx0 onlink proto 112 metric 50",
-		"ip -6 route add fd44:0:0:9::/64 via fd44:0:0:9:: dev vx0 onlink proto 112",
+		"ip neigh add fd44:0:0:9:: lladdr 02:00:00:00:00:99 dev vx0 nud permanent proto 113",
+		"ip route add 10.0.9.0/24 via 10.0.9.0 dev vx0 onlink proto 113",
+		"ip route add 10.0.8.0/24 via 192.0.2.2 dev eth0 proto 113",
+		"ip route add blackhole 10.0.7.0/24 proto 113",
+		"ip route add 10.0.1.0/24 via 10.0.1.0 dev vx0 onlink proto 113 metric 50",
+		"ip -6 route add fd44:0:0:9::/64 via fd44:0:0:9:: dev vx0 onlink proto 113",
 		"ip addr add 10.0.9.1/32 dev vx0",
 		"ip -6 addr add fd44:0:0:9::1/128 dev vx0 nodad",
 		// And what should be there, bent.
-		"ip route replace 10.0.2.0/24 via 10.0.1.0 dev vx0 onlink proto 112",
-		"ip -6 route replace fd44:0:0:2::/64 via fd44:0:0:1:: dev vx0 onlink proto 112",
+		"ip route replace 10.0.2.0/24 via 10.0.1.0 dev vx0 onlink proto 113",
+		"ip -6 route replace fd44:0:0:2::/64 via fd44:0:0:1:: dev vx0 onlink proto 113",
 		"ip neigh replace 10.0.1.0 lladdr 02:00:00:00:00:98 dev vx0 nud permanent",
 		"ip -6 neigh del fd44:0:0:1:: dev vx0",
 		"bridge fdb replace " + vxlan.MACFromKey("172.16.0.2").String() + " dev vx0 dst 172.16.0.2 port 8472",
@@ -451,7 +451,7 @@ func TestTwoClients(t *testing.T) {
 	ctx := kernel(t)
 	a, _ := nstest.Pair(t)
 	one := open(t, a.NS)
-	two, err := vxlan.New(vxlan.Config{NetNS: a.NS, Alias: "lab", Protocol: 113})
+	two, err := vxlan.New(vxlan.Config{NetNS: a.NS, Alias: "lab", Protocol: 114})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, two.Close()) }()
 	first := vxlan.State{Devices: []vxlan.Device{{Name: "vx1", VNI: 1, Source: a.V4.Addr(), Peers: peers(1, 3)}, {Name: "vx2", VNI: 2, Source: a.V4.Addr(), Peers: peers(3, 5)}}}
@@ -462,7 +462,7 @@ func TestTwoClients(t *testing.T) {
 	require.Empty(t, sync(t, ctx, two, second).String())
 	sync(t, ctx, one, vxlan.State{})
 	require.Empty(t, sync(t, ctx, two, second).String())
-	require.Contains(t, nstest.Run(t, a.NS, "ip", "route"), "10.8.0.0/16 via 192.0.2.2 dev eth0 proto 113")
+	require.Contains(t, nstest.Run(t, a.NS, "ip", "route"), "10.8.0.0/16 via 192.0.2.2 dev eth0 proto 114")
 	// The device goes by a foreign hand; its direct routes are found by their protocol.
 	nstest.Run(t, a.NS, "ip", "link", "del", "vx3")
 	got, err := two.Read(ctx)

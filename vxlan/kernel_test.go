@@ -186,13 +186,13 @@ func TestTools(t *testing.T) {
 		require.Contains(t, link, want)
 	}
 	require.Equal(t, "02:00:00:00:00:0b dst 172.16.0.1 self permanent", strings.TrimSpace(nstest.Run(t, a.NS, "bridge", "fdb", "show", "dev", device)))
-	require.Equal(t, "10.0.1.0 lladdr 02:00:00:00:00:0b PERMANENT proto 112", strings.Join(strings.Fields(nstest.Run(t, a.NS, "ip", "-d", "-4", "neigh", "show", "dev", device)), " "))
-	require.Contains(t, nstest.Run(t, a.NS, "ip", "-d", "-6", "neigh", "show", "dev", device), "fd44:0:0:1:: lladdr 02:00:00:00:00:0b PERMANENT proto 112")
-	for _, route := range []string{"10.0.1.0/24 via 10.0.1.0 proto 112 onlink", "10.99.0.0/16 via 10.0.1.0 proto 112 onlink", "10.98.7.6 via 10.0.1.0 proto 112 onlink"} {
+	require.Equal(t, "10.0.1.0 lladdr 02:00:00:00:00:0b PERMANENT proto 113", strings.Join(strings.Fields(nstest.Run(t, a.NS, "ip", "-d", "-4", "neigh", "show", "dev", device)), " "))
+	require.Contains(t, nstest.Run(t, a.NS, "ip", "-d", "-6", "neigh", "show", "dev", device), "fd44:0:0:1:: lladdr 02:00:00:00:00:0b PERMANENT proto 113")
+	for _, route := range []string{"10.0.1.0/24 via 10.0.1.0 proto 113 onlink", "10.99.0.0/16 via 10.0.1.0 proto 113 onlink", "10.98.7.6 via 10.0.1.0 proto 113 onlink"} {
 		require.Contains(t, nstest.Run(t, a.NS, "ip", "route", "show", "dev", device), route)
 	}
-	require.Contains(t, nstest.Run(t, a.NS, "ip", "-6", "route", "show", "dev", device), "fd98::/48 via fd44:0:0:1:: proto 112 metric 1024 onlink")
-	require.Contains(t, nstest.Run(t, a.NS, "ip", "-6", "route", "show", "dev", device), "fd44:0:0:1::/64 via fd44:0:0:1:: proto 112 metric 1024 onlink")
+	require.Contains(t, nstest.Run(t, a.NS, "ip", "-6", "route", "show", "dev", device), "fd98::/48 via fd44:0:0:1:: proto 113 metric 1024 onlink")
+	require.Contains(t, nstest.Run(t, a.NS, "ip", "-6", "route", "show", "dev", device), "fd44:0:0:1::/64 via fd44:0:0:1:: proto 113 metric 1024 onlink")
 	require.Regexp(t, `inet 10\.0\.0\.0/32 .*\n.*\n? *inet6 fd44::/128 scope global`, nstest.Run(t, a.NS, "ip", "addr", "show", "dev", device, "scope", "global"))
 }
 

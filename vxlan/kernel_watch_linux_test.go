@@ -118,14 +118,14 @@ func TestWatchRepairs(t *testing.T) {
 			"bridge fdb append 00:00:00:00:00:00 dev vx0 dst " + vtep,
 			"bridge fdb add 02:00:00:00:00:77 dev vx0 dst " + vtep,
 			"ip route del " + far.PodV4.Masked().String(),
-			"ip route replace " + far.PodV4.Masked().String() + " via 192.168.50.1 proto 112",
+			"ip route replace " + far.PodV4.Masked().String() + " via 192.168.50.1 proto 113",
 			"ip -6 route del " + far.PodV6.Masked().String(),
-			"ip route add 10.99.0.0/16 via " + far4 + " dev vx0 onlink proto 112",
+			"ip route add 10.99.0.0/16 via " + far4 + " dev vx0 onlink proto 113",
 			"ip addr del " + tunnel(node, false).String() + "/32 dev vx0",
 			"ip addr add 10.9.9.9/32 dev vx0",
 			"ip -6 addr flush dev vx0 scope global",
 			"ip neigh flush dev vx0 nud permanent",
-			"ip route flush proto 112",
+			"ip route flush proto 113",
 		} {
 			f := strings.Fields(command)
 			nstest.Run(t, node.NS, f[0], f[1:]...)
@@ -167,8 +167,8 @@ func TestWatchStorm(t *testing.T) {
 	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: peers(1, 2001)}}}
 	out := watch(t, ctx, c, want)
 	for range 3 {
-		nstest.Run(t, a.NS, "ip", "route", "flush", "proto", "112")
-		nstest.Run(t, a.NS, "ip", "-6", "route", "flush", "proto", "112")
+		nstest.Run(t, a.NS, "ip", "route", "flush", "proto", "113")
+		nstest.Run(t, a.NS, "ip", "-6", "route", "flush", "proto", "113")
 		t.Logf("straight after %v and %d repairs", settles(t, ctx, a.NS, want), len(out))
 	}
 	require.LessOrEqual(t, len(out), 60)

@@ -19,10 +19,6 @@ const (
 	underlayMTU = 1500
 	podMTU      = underlayMTU - vxlan.Overhead4 // what fits through the tunnel in one piece
 	vni         = 1
-
-	// overlayProtocol marks the overlay's routes. It differs from veth.RouteProtocol: the nodes also have a default route that
-	// package veth has made, and two clients must not take each other's routes for their own.
-	overlayProtocol = veth.RouteProtocol + 1
 )
 
 // sync brings the links of a namespace to the wanted state.
@@ -123,7 +119,7 @@ func (c *cluster) joinNodes(ctx context.Context) (string, error) {
 				})
 			}
 		}
-		client, err := vxlan.New(vxlan.Config{NetNS: n.ns, Protocol: overlayProtocol})
+		client, err := vxlan.New(vxlan.Config{NetNS: n.ns})
 		if err != nil {
 			return err
 		}
