@@ -10,6 +10,7 @@ import (
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/podplumb/podplumb/internal/nft"
 	"github.com/podplumb/podplumb/internal/rtnl"
 	"github.com/podplumb/podplumb/netns"
 )
@@ -72,7 +73,7 @@ func (c *Client) deleteFlows(ctx context.Context, flows []flow) error {
 	if c.ct == nil {
 		// Kept: closing a netfilter socket waits for the kernel to finish
 		// deleting nftables objects, some 20 ms.
-		nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: c.ns})
+		nl, err := nft.Dial(c.ns)
 		if err != nil {
 			return fmt.Errorf("opening a conntrack socket: %w", err)
 		}

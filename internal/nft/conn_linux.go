@@ -38,7 +38,7 @@ const (
 // Open opens a socket in the network namespace that fd refers to, or in the
 // caller's for fd 0.
 func Open(fd int) (*Conn, error) {
-	nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: fd})
+	nl, err := Dial(fd)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
 	}
@@ -55,6 +55,20 @@ func Open(fd int) (*Conn, error) {
 		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
 	}
 	return c, nil
+}
+
+// Dial opens a plain netfilter netlink socket as Open does. To enter a namespace
+// takes CAP_SYS_ADMIN, to use the one that the caller is in does not.
+func Dial(fd int) (*netlink.Conn, error) {
+	nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: fd})
+	if !errors.Is(err, unix.EPERM) {
+		return nl, err
+	}
+	var there, here unix.Stat_t
+	if unix.Fstat(fd, &there) == nil && unix.Stat("/proc/thread-self/ns/net", &here) == nil && there.Dev == here.Dev && there.Ino == here.Ino {
+		return netlink.Dial(unix.NETLINK_NETFILTER, nil)
+	}
+	return nil, fmt.Errorf("entering another network namespace needs CAP_SYS_ADMIN: %w", err)
 }
 
 // Limit is the size of the largest batch that the socket takes, in bytes.

@@ -26,7 +26,7 @@ const watchBuffer = 4 << 20
 // hears of changes to t by sockets other than self. The kernel leaves out
 // self's changes, so that they cost nothing here.
 func OpenWatch(fd int, t *Table, self uint32) (*Watch, error) {
-	nl, err := netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: fd})
+	nl, err := Dial(fd)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
 	}
