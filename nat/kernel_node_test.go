@@ -134,3 +134,34 @@ func TestNodePortUDP(t *testing.T) {
 		})
 	}
 }
+
+// No node port stands in for a forward of the address itself that has no
+// targets.
+func TestNodePortBehindForward(t *testing.T) {
+	needs(t)
+	cluster := nstest.NewCluster(t, 1, 1)
+	node, outside := cluster.Nodes[0], cluster.Underlay
+	serve(t, node.Pods[0])
+	c := client(t, node.NS)
+	for _, empty := range []nat.Refusal{nat.Reject, nat.Drop} {
+		want := nat.State{Forwards: nodePorts(nat.MasqueradeAll, node.Pods[0])}
+		sync(t, c, want)
+		each(t, func(t *testing.T, network string, v6 bool) {
+			nstest.Reaches(t, outside, network, netip.AddrPortFrom(node.Addr(v6), 30080))
+		})
+		for _, f := range want.Forwards {
+			f.Addr, f.To, f.Empty = node.Addr(f.Addr.Is6()), nil, empty
+			want.Forwards = append(want.Forwards, f)
+		}
+		sync(t, c, want)
+		each(t, func(t *testing.T, network string, v6 bool) {
+			to := netip.AddrPortFrom(node.Addr(v6), 30080)
+			if empty == nat.Drop {
+				nstest.TimesOut(t, outside, network, to)
+				return
+			}
+			nstest.Refused(t, outside, network, to)
+			nstest.Refused(t, node.NS, network, to)
+		})
+	}
+}

@@ -238,12 +238,17 @@ func (l *layout) serve(name string, f *family, node bool) *nft.Chain {
 	put.Comment = "the other bits of the mark are kept"
 	key := f.keyFor(node)
 	source := append(append(nft.Concat{}, key...), f.saddr)
-	drop := nft.Verdict{Code: nft.Drop}
-	return chain(name,
+	drop, accept := nft.Verdict{Code: nft.Drop}, nft.Verdict{Code: nft.Accept}
+	c := chain(name,
 		rule(inSet(key, f.choosy), nft.In{Key: source, Set: f.allowed, Not: true}, drop),
 		rule(inSet(source, f.denied), drop),
 		rule(nft.ClearMark{Bits: l.mark}), put,
 		rule(nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.mark}, Map: l.lanes}))
+	if !node {
+		// What has no targets is refused later, and no node port stands in for it.
+		c.Rules = append(c.Rules, rule(inSet(key, f.rejected), accept), rule(inSet(key, f.dropped), accept))
+	}
+	return c
 }
 
 // dispatch sends packets to the forwards of their address, then to the node
