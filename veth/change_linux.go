@@ -195,6 +195,9 @@ func (t target) setProxies(ctx context.Context, c *linkChange) error {
 	return nil
 }
 
+// subnetMetric is the metric of the IPv6 routes that the kernel makes for addresses (IP6_RT_PRIO_ADDRCONF, linux/ipv6_route.h).
+const subnetMetric = 256
+
 func (t target) addAddr(ctx context.Context, p netip.Prefix) error {
 	a := rtnl.Addr{Index: t.index, Prefix: p, Proto: RouteProtocol}
 	if p.Addr().Is4() && p.Addr().IsLinkLocalUnicast() {
@@ -217,10 +220,13 @@ func (t target) addAddr(ctx context.Context, p netip.Prefix) error {
 	}
 	for _, h := range have {
 		if h.Prefix == p && h.Flags&unix.IFA_F_DADFAILED == 0 {
-			return nil // another client of a shared bridge was faster
+			// Its subnet's route is missing, or another client of a shared bridge was faster.
+			if err := t.addSubnet(ctx, h); !errors.Is(err, fs.ErrExist) {
+				return err
+			}
 		}
 	}
-	// It failed duplicate detection, or has another prefix length.
+	// It failed duplicate detection, has another prefix length, or another link has the subnet too, which only the kernel may do.
 	for _, h := range have {
 		if h.Prefix.Addr() == p.Addr() {
 			if err := t.conn.DelAddr(ctx, h); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -229,6 +235,27 @@ func (t target) addAddr(ctx context.Context, p netip.Prefix) error {
 		}
 	}
 	return t.conn.AddAddr(ctx, a)
+}
+
+// addSubnet makes the route of an address's subnet as the kernel makes it. To make the address again would take the link's other routes away.
+func (t target) addSubnet(ctx context.Context, a rtnl.Addr) error {
+	l, err := t.conn.LinkByIndex(ctx, t.index)
+	if err != nil {
+		return err
+	}
+	routes, err := t.conn.Routes(ctx, rtnl.RouteFilter{Index: t.index, Table: unix.RT_TABLE_MAIN})
+	if err != nil {
+		return err
+	}
+	have := ipTables{routes: map[int][]rtnl.Route{t.index: routes}}
+	if have.hasSubnet(&l, a) {
+		return nil
+	}
+	r := rtnl.Route{Dst: a.Prefix.Masked(), Index: t.index, Proto: unix.RTPROT_KERNEL, Metric: subnetMetric}
+	if a.Prefix.Addr().Is4() {
+		r.Src, r.Scope, r.Metric = a.Prefix.Addr(), unix.RT_SCOPE_LINK, 0
+	}
+	return t.conn.AddRoute(ctx, r)
 }
 
 // addRoutes adds routes without a gateway first: the gateways of others may be behind them.

@@ -56,18 +56,31 @@ func (p *place) readIP(ctx context.Context, indexes []int, proxies bool) (*ipTab
 }
 
 // addresses tells a link's addresses that are the client's: those that it marked or that are wanted, and if all is set every permanent
-// one but the kernel's own link-local. An address that failed duplicate detection is useless and counts as missing.
-func (t *ipTables) addresses(index int, want []netip.Prefix, all bool) []netip.Prefix {
+// one but the kernel's own link-local. A wanted address that is useless counts as missing.
+func (t *ipTables) addresses(l *rtnl.Link, want []netip.Prefix, all bool) []netip.Prefix {
 	var out []netip.Prefix
-	for _, a := range t.addrs[index] {
+	for _, a := range t.addrs[l.Index] {
 		linkLocal := a.Prefix.Addr().Is6() && a.Prefix.Addr().IsLinkLocalUnicast()
-		ours := a.Proto == RouteProtocol || slices.Contains(want, a.Prefix) ||
+		wanted := slices.Contains(want, a.Prefix)
+		ours := a.Proto == RouteProtocol || wanted ||
 			all && !linkLocal && a.Flags&unix.IFA_F_PERMANENT != 0
-		if ours && a.Flags&unix.IFA_F_DADFAILED == 0 {
+		if ours && a.Flags&unix.IFA_F_DADFAILED == 0 && (!wanted || t.hasSubnet(l, a)) {
 			out = append(out, a.Prefix)
 		}
 	}
 	return out
+}
+
+// hasSubnet reports whether the route to an address's subnet is there, as far as there should be one. The kernel makes it together with
+// the address, and never again.
+func (t *ipTables) hasSubnet(l *rtnl.Link, a rtnl.Addr) bool {
+	if !l.Up() || a.Prefix.IsSingleIP() || a.Peer.IsValid() || a.Flags&unix.IFA_F_NOPREFIXROUTE != 0 {
+		return true
+	}
+	if l.Master != 0 {
+		return true // a VRF has it in its own table
+	}
+	return slices.ContainsFunc(t.routes[l.Index], func(r rtnl.Route) bool { return r.Dst == a.Prefix.Masked() })
 }
 
 // routesOf tells a link's unicast routes that the client marked, and those in the place of a wanted one.

@@ -157,7 +157,7 @@ func (o *observation) bridge(l *rtnl.Link, ip *ipTables, want *Bridge) (Bridge, 
 		Ageing:            cmp.Or(time.Duration(value(a.AgeingTime))*ageingUnit, -1),
 		CallIPTables:      value(a.NFCallIPTables) && value(a.NFCallIP6Tables),
 		VLANFiltering:     value(a.VLANFiltering),
-		Addresses:         ip.addresses(l.Index, want.Addresses, true),
+		Addresses:         ip.addresses(l, want.Addresses, true),
 		Routes:            ip.routesOf(l.Index, want.Routes),
 	}
 	if b.VLANFiltering {
@@ -188,7 +188,7 @@ func (o *observation) host(l *rtnl.Link, ip *ipTables, want *Pair) (Pair, error)
 		}
 		return p, nil
 	}
-	h.Addresses = ip.addresses(l.Index, want.Host.Addresses, false)
+	h.Addresses = ip.addresses(l, want.Host.Addresses, false)
 	h.Routes = ip.routesOf(l.Index, slices.Concat(want.Host.Routes, want.podRoutes()))
 	return p, h.readProxies(ip.proxies[l.Index])
 }

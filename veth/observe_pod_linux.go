@@ -57,7 +57,7 @@ func (k *kernel) readPod(ctx context.Context, host *rtnl.Link, pod, want *Pod) (
 	if err != nil {
 		return "", err
 	}
-	pod.Addresses = ip.addresses(l.Index, want.Addresses, false)
+	pod.Addresses = ip.addresses(l, want.Addresses, false)
 	pod.Routes = ip.routesOf(l.Index, want.Routes)
 	return l.Alias, pl.ns.Do(func() (err error) {
 		pod.Sysctls, pod.DAD, err = readSysctls(l.Name, parseTag(l.Alias).sysctls, want.Sysctls)
