@@ -97,7 +97,7 @@ func (c *cluster) attachPods(ctx context.Context) (string, error) {
 		}
 		return c.sync(ctx, n.Name(), veth.Config{NetNS: n.ns}, want)
 	})
-	return fmt.Sprintf("%d pods, MTU %d", len(c.pods), podMTU), err
+	return fmt.Sprintf("%s, MTU %d", count(len(c.pods), "pod"), podMTU), err
 }
 
 // joinNodes makes every other node a peer: packets for its pods go through the tunnel to its address on the underlay.
@@ -150,6 +150,9 @@ func (c *cluster) startContainers(ctx context.Context) (string, error) {
 		commands += len(p.commands)
 	}
 	outcome := fmt.Sprintf("%d processes", processes)
+	if processes == 1 {
+		outcome = "1 process"
+	}
 	if commands > 0 {
 		outcome += fmt.Sprintf(", %s", count(commands, "command"))
 	}

@@ -291,3 +291,10 @@ func TestFaults(t *testing.T) {
 		})
 	}
 }
+
+// What nobody wrote has no place in a file.
+func TestTooManyNodes(t *testing.T) {
+	t.Parallel()
+	_, err := layout.Arrange(manifest.Set{}, 254)
+	require.EqualError(t, err, "Node node-253: no address is left for the node in 10.0.0.0/24")
+}

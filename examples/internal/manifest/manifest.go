@@ -53,7 +53,10 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	parts := []string{e.Source.String()}
+	var parts []string
+	if e.Source != (Source{}) { // zero for what no document declares, such as a node that was made up
+		parts = append(parts, e.Source.String())
+	}
 	for _, part := range []string{e.Object, e.Field} {
 		if part != "" {
 			parts = append(parts, part)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -57,6 +58,26 @@ func TestKeep(t *testing.T) {
 	removed, err = run.Down(machine.Name)
 	require.NoError(t, err)
 	require.Equal(t, "1 namespace and 0 processes", removed.String())
+}
+
+// Names may be longer than those of files, and stay apart.
+func TestLongNames(t *testing.T) {
+	machine := kerneltest.NewMachine(t)
+	r, _, err := run.Start(machine.Name)
+	require.NoError(t, err)
+	for _, end := range []string{"a", "b"} {
+		name := strings.Repeat("x", 252) + end
+		ns, err := r.NetNS(name)
+		require.NoError(t, err)
+		require.NoError(t, ns.Close())
+		log, err := r.Log(name)
+		require.NoError(t, err)
+		require.Equal(t, log.Name(), r.LogPath(name))
+		require.NoError(t, log.Close())
+	}
+	removed, err := r.End()
+	require.NoError(t, err)
+	require.Equal(t, run.Removed{Namespaces: 2}, removed)
 }
 
 // What a killed run leaves: a lock that nobody holds, namespaces, names that were only half made, logs.

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -104,7 +105,7 @@ func (r *Run) Prefix() string { return "podplumb-" + r.Name + "." }
 // NetNS makes a named namespace with a loopback device that is up. Namespaces of a run that are still open when it ends are
 // the caller's to close.
 func (r *Run) NetNS(name string) (*netns.NS, error) {
-	ns, err := netns.Create(r.Prefix() + name)
+	ns, err := netns.Create(r.Prefix() + short(name))
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +116,19 @@ func (r *Run) NetNS(name string) (*netns.NS, error) {
 	return ns, nil
 }
 
+// longest is how many bytes of a name are kept. Files may have 255, but the alias of a pod's link has to hold the path of its
+// namespace and more in as many.
+const longest = 120
+
+// short is name, or its beginning and a hash of it all when it is too long; Kubernetes allows 253 bytes.
+func short(name string) string {
+	if len(name) <= longest {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	return fmt.Sprintf("%s-%x", name[:longest-17], sum[:8])
+}
+
 // Log opens the file that the output of a process goes to.
 func (r *Run) Log(name string) (*os.File, error) {
 	return os.OpenFile(r.LogPath(name), os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
@@ -122,7 +136,7 @@ func (r *Run) Log(name string) (*os.File, error) {
 
 // LogPath is the path of the file that Log opens.
 func (r *Run) LogPath(name string) string {
-	return filepath.Join(r.Path(), strings.ReplaceAll(name, "/", ".")+".log")
+	return filepath.Join(r.Path(), short(strings.ReplaceAll(name, "/", "."))+".log")
 }
 
 // Keep lets everything stay when the run ends.
