@@ -7,6 +7,9 @@ var (
 	ParseModinfo = parseModinfo
 	ReadIndex    = readIndex
 	LinkerConf   = linkerConf
+
+	DefaultPackageFor = defaultPackage
+	ExpandModules     = expandModules
 )
 
 type (
@@ -60,3 +63,8 @@ func ReadFrame(r io.Reader) (byte, []byte, error) { return readFrame(r) }
 
 // Libraries lists what a program needs in the guest.
 func Libraries(program string) ([]string, error) { return newLinker().files(program) }
+
+// Dependencies returns the image and the modules package that apt-cache show tells of.
+func Dependencies(show string) (image, modules string) {
+	return dependency([]byte(show), imageDependency), dependency([]byte(show), modulesDependency)
+}

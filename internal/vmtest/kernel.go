@@ -8,13 +8,28 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 )
 
-// DefaultPackage is the Debian package whose kernel is used unless another is asked for: it depends on the newest cloud kernel.
-const DefaultPackage = "linux-image-cloud-amd64"
+// DefaultPackage is the package whose kernel is used unless another is asked for: it depends on Debian's newest cloud kernel. On Ubuntu,
+// which has no package of that name, it is UbuntuPackage.
+const (
+	DefaultPackage = "linux-image-cloud-amd64"
+	UbuntuPackage  = "linux-image-virtual"
+)
+
+// defaultPackage chooses by the contents of os-release(5).
+func defaultPackage(osRelease []byte) string {
+	for line := range strings.Lines(string(osRelease)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if (key == "ID" || key == "ID_LIKE") && slices.Contains(strings.Fields(strings.Trim(value, `"'`)), "ubuntu") {
+			return UbuntuPackage
+		}
+	}
+	return DefaultPackage
+}
 
 // Kernel says which kernel boots.
 type Kernel struct {
@@ -34,7 +49,7 @@ type Image struct {
 // requirePrograms looks for programs and returns a MissingError that names the packages of those that are not there.
 func requirePrograms(programs map[string]string) error {
 	var missing MissingError
-	for _, program := range []string{"qemu-system-x86_64", "apt-get", "apt-cache", "dpkg-deb"} {
+	for _, program := range []string{"qemu-system-x86_64", "apt-get", "apt-cache", "dpkg-deb", "zstd", "xz", "gzip"} {
 		pkg, wanted := programs[program]
 		if !wanted {
 			continue
@@ -62,7 +77,8 @@ func Fetch(ctx context.Context, k Kernel) (Image, error) {
 		return openImage(k.Dir)
 	}
 	if k.Package == "" {
-		k.Package = DefaultPackage
+		release, _ := os.ReadFile("/etc/os-release") // none: some other system with apt
+		k.Package = defaultPackage(release)
 	}
 	if k.Cache == "" {
 		k.Cache = os.Getenv("PODPLUMB_VM_CACHE")
@@ -119,19 +135,24 @@ func download(ctx context.Context, k Kernel, name, dir string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	image, err := imagePackage(ctx, name)
+	packages, err := imagePackages(ctx, name)
 	if err != nil {
 		return err
 	}
-	if _, err := output(ctx, work, "apt-get", "-q", "download", image); err != nil {
+	if _, err := output(ctx, work, "apt-get", append([]string{"-q", "download"}, packages...)...); err != nil {
 		return err
 	}
 	debs, err := filepath.Glob(filepath.Join(work, "*.deb"))
-	if err != nil || len(debs) != 1 {
-		return fmt.Errorf("apt-get download %s left %d packages", image, len(debs))
+	if err != nil || len(debs) != len(packages) {
+		return fmt.Errorf("apt-get download %s left %d packages", strings.Join(packages, " "), len(debs))
 	}
 	tree := filepath.Join(work, "tree")
-	if _, err := output(ctx, work, "dpkg-deb", "-x", debs[0], tree); err != nil {
+	for _, deb := range debs {
+		if _, err := output(ctx, work, "dpkg-deb", "-x", deb, tree); err != nil {
+			return err
+		}
+	}
+	if err := expandModules(ctx, tree); err != nil {
 		return err
 	}
 	if _, err := openImage(tree); err != nil {
@@ -147,29 +168,6 @@ func download(ctx context.Context, k Kernel, name, dir string) error {
 		return err
 	}
 	return nil
-}
-
-var imageDependency = regexp.MustCompile(`\b(linux-image-[0-9][0-9a-z.+-]*)(?: \(= ([^)]+)\))?`)
-
-// imagePackage follows a meta package to the package that has the kernel in it.
-func imagePackage(ctx context.Context, name string) (string, error) {
-	show, err := output(ctx, "", "apt-cache", "show", "--no-all-versions", name)
-	if err != nil || len(bytes.TrimSpace(show)) == 0 {
-		return "", errors.Join(errors.New("apt does not know this package: apt-get update, or choose another kernel package or version"), err)
-	}
-	for line := range strings.Lines(string(show)) {
-		depends, ok := strings.CutPrefix(line, "Depends:")
-		if !ok {
-			continue
-		}
-		if m := imageDependency.FindStringSubmatch(depends); m != nil {
-			if m[2] != "" {
-				return m[1] + "=" + m[2], nil
-			}
-			return m[1], nil
-		}
-	}
-	return name, nil
 }
 
 // output runs a program of the host and puts what it said into the error.

@@ -113,7 +113,7 @@ func register(f *flag.FlagSet) *options {
 		}
 		return d
 	}
-	f.StringVar(&o.kernel, "kernel", env("kernel"), "Debian package of the kernel (default "+vmtest.DefaultPackage+")")
+	f.StringVar(&o.kernel, "kernel", env("kernel"), "package of the kernel (default "+vmtest.DefaultPackage+", on Ubuntu "+vmtest.UbuntuPackage+")")
 	f.StringVar(&o.version, "version", env("version"), "version of that package (default the one that apt prefers)")
 	f.StringVar(&o.dir, "kernel-dir", env("kernel-dir"), "folder with boot/vmlinuz-* and lib/modules/*, instead of a package")
 	f.StringVar(&o.cache, "cache", env("cache"), "folder for unpacked kernels (default podplumb-vm in the user's cache folder)")
