@@ -212,3 +212,23 @@ func TestKilledCreate(t *testing.T) {
 		require.NoError(t, netns.Remove(name))
 	}
 }
+
+// A namespace of another kind under a name is no network namespace.
+func TestOtherKinds(t *testing.T) {
+	nstest.Require(t, nstest.NetNS)
+	nstest.Leaks(t)
+	ns, err := netns.Create(newName(t))
+	require.NoError(t, err)
+	require.NoError(t, ns.Close())
+	require.NoError(t, netns.Remove(ns.Name()))
+	name := newName(t)
+	path := filepath.Join(netns.RunDir, name)
+	require.NoError(t, os.WriteFile(path, nil, 0o444))
+	require.NoError(t, unix.Mount("/proc/self/ns/uts", path, "", unix.MS_BIND, ""))
+	names, err := netns.List()
+	require.NoError(t, err)
+	require.NotContains(t, names, name)
+	_, err = netns.OpenName(name)
+	require.ErrorIs(t, err, netns.ErrNotNamespace)
+	require.NoError(t, netns.Remove(name))
+}

@@ -182,12 +182,20 @@ func listNamed() ([]string, error) {
 	}
 	var names []string
 	for _, entry := range entries {
-		var sfs unix.Statfs_t
-		if unix.Statfs(filepath.Join(RunDir, entry.Name()), &sfs) == nil && sfs.Type == unix.NSFS_MAGIC {
+		if holdsNetNS(filepath.Join(RunDir, entry.Name())) {
 			names = append(names, entry.Name())
 		}
 	}
 	return names, nil
+}
+
+func holdsNetNS(path string) bool {
+	file, _, err := openFile(path)
+	if err != nil {
+		return false
+	}
+	_ = file.Close()
+	return true
 }
 
 // cause drops the path from an error of package os, since OpError tells it.
