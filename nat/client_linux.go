@@ -58,15 +58,16 @@ func newClient(c Config) (*Client, error) {
 
 // holdNS returns a descriptor of the namespace that lives as long as the
 // Client does.
-func holdNS(c Config) (int, error) {
-	if c.NetNS == nil {
-		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return 0, fmt.Errorf("opening the network namespace: %w", err)
-		}
-		return fd, nil
+func holdNS(c Config) (fd int, err error) {
+	open := func() (err error) {
+		fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
 	}
-	fd, err := unix.FcntlInt(uintptr(c.NetNS.Fd()), unix.F_DUPFD_CLOEXEC, 3)
+	if c.NetNS == nil {
+		err = open()
+	} else {
+		err = c.NetNS.Do(open)
+	}
 	if err != nil {
 		return 0, fmt.Errorf("holding the network namespace: %w", err)
 	}

@@ -4,6 +4,7 @@ package nat_test
 
 import (
 	"context"
+	"io/fs"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/podplumb/podplumb/internal/nstest"
 	"github.com/podplumb/podplumb/nat"
+	"github.com/podplumb/podplumb/netns"
 )
 
 // Who is in the namespace needs no more than CAP_NET_ADMIN.
@@ -46,4 +48,15 @@ func TestNetAdminIsEnough(t *testing.T) {
 	err = cmd.Wait()
 	text, _ := os.ReadFile(out.Name())
 	require.NoError(t, err, "%s", text)
+}
+
+func TestClosedNamespace(t *testing.T) {
+	nstest.Require(t, nstest.NFTables)
+	ns, err := netns.New()
+	require.NoError(t, err)
+	require.NoError(t, ns.Close())
+	_, err = nat.New(nat.Config{NetNS: ns})
+	require.ErrorIs(t, err, fs.ErrClosed)
+	_, err = nat.New(nat.Config{NetNS: &netns.NS{}})
+	require.ErrorIs(t, err, fs.ErrInvalid)
 }

@@ -3,7 +3,6 @@ package veth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -34,7 +33,7 @@ func openKernel(c Config, tag string) (*kernel, error) {
 		ns, err = netns.Current()
 	} else {
 		// A handle of our own: the caller may close its own.
-		ns, err = netns.Open(fmt.Sprintf("/proc/self/fd/%d", c.NetNS.Fd()))
+		err = c.NetNS.Do(func() (err error) { ns, err = netns.Current(); return err })
 	}
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/podplumb/podplumb/internal/nstest"
+	"github.com/podplumb/podplumb/netns"
 	"github.com/podplumb/podplumb/veth"
 )
 
@@ -108,4 +109,13 @@ func TestKernelAliasFull(t *testing.T) {
 		_, err := veth.New(c)
 		require.ErrorIs(t, err, fs.ErrInvalid)
 	}
+}
+
+func TestKernelClosedNamespace(t *testing.T) {
+	nstest.Require(t, nstest.NetNS)
+	ns, err := netns.New()
+	require.NoError(t, err)
+	require.NoError(t, ns.Close())
+	_, err = veth.New(veth.Config{NetNS: ns})
+	require.ErrorIs(t, err, fs.ErrClosed)
 }
