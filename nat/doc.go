@@ -48,8 +48,8 @@
 // bridge net.bridge.bridge-nf-call-iptables, or their answers pass the host
 // by; a pod that reaches itself then also needs hairpin mode on its port.
 //
-// It needs CAP_NET_ADMIN in the user namespace of the network namespace and
-// Linux 5.10 with nf_tables, nf_nat, nft_numgen, nft_hash, nft_fib_inet,
+// It needs CAP_NET_ADMIN in the user namespace of the network namespace,
+// CAP_SYS_ADMIN too to enter one that the caller is not in, and Linux 5.10 with nf_tables, nf_nat, nft_numgen, nft_hash, nft_fib_inet,
 // nft_reject_inet, nft_masq and nf_conntrack_netlink. A process without
 // CAP_NET_ADMIN in the first user namespace has a small send buffer
 // (net.core.wmem_max): what does not fit is then written in several

@@ -30,6 +30,7 @@
 //
 // Making and entering namespaces needs CAP_SYS_ADMIN in the user namespace that
 // owns them: root, or a process in a user namespace of its own (`unshare -Urn`).
+// The namespace that one is in can be used without.
 // Names and pins also need a mount namespace that the caller may change
 // (`unshare -Urnm`). /proc must be mounted. Linux 4.11 or later; on other systems
 // every function exists and returns an error that Is [errors.ErrUnsupported].

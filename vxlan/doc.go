@@ -42,6 +42,6 @@
 //
 // # Needs
 //
-// CAP_NET_ADMIN in the user namespace that owns the network namespace, and a kernel with CONFIG_VXLAN (modprobe vxlan); Linux 5.0 or newer.
+// CAP_NET_ADMIN in the user namespace that owns the network namespace, CAP_SYS_ADMIN too to enter one that the caller is not in, and a kernel with CONFIG_VXLAN (modprobe vxlan); Linux 5.0 or newer.
 // Other systems can build, compare and print states; New fails there with errors.ErrUnsupported.
 package vxlan
