@@ -218,7 +218,8 @@ func (l *layout) chains() []*nft.Chain {
 				rule(nft.Within{Field: f.daddr, Prefix: f.multicast}, ret), rule(nft.Masquerade{})),
 		)
 	}
-	reject := chain("reject", rule(isTCP(), nft.Reject{Reset: true}), rule(nft.Reject{}))
+	// "reject" is a word of nft: a chain of that name cannot be loaded from a listing.
+	reject := chain("rejection", rule(isTCP(), nft.Reject{Reset: true}), rule(nft.Reject{}))
 	output := hooked("nat", nft.Output, priorityDNAT, rule(jump("dispatch")))
 	outputCheck := hooked("filter", nft.Output, priorityFilter, rule(jump("refuse")))
 	outputCheck.Name = "output-refuse"
@@ -267,11 +268,11 @@ func (f *family) dispatch() []nft.Rule {
 func (f *family) refuse() []nft.Rule {
 	drop := nft.Verdict{Code: nft.Drop}
 	return []nft.Rule{
-		rule(inSet(f.key, f.rejected), goTo("reject")),
+		rule(inSet(f.key, f.rejected), goTo("rejection")),
 		rule(inSet(f.key, f.dropped), drop),
-		rule(inSet(f.nodeKey, f.rejected), inSet(f.daddr, f.local), isLocal(false), goTo("reject")),
+		rule(inSet(f.nodeKey, f.rejected), inSet(f.daddr, f.local), isLocal(false), goTo("rejection")),
 		rule(inSet(f.nodeKey, f.dropped), inSet(f.daddr, f.local), isLocal(false), drop),
-		rule(inSet(f.daddr, f.addresses), isLocal(true), goTo("reject")),
+		rule(inSet(f.daddr, f.addresses), isLocal(true), goTo("rejection")),
 		rule(nft.VMap{Key: f.daddr, Map: f.virtual}),
 	}
 }

@@ -113,7 +113,7 @@ func networkElements(n Network) []nft.Element {
 
 func virtualElements(v Virtual) []nft.Element {
 	list := nft.Range(v.Prefix)
-	verdict := goTo("reject")
+	verdict := goTo("rejection")
 	if v.Miss == Drop {
 		verdict = nft.Verdict{Code: nft.Drop}
 	}
