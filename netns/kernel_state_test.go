@@ -63,7 +63,9 @@ func TestSysctl(t *testing.T) {
 		require.ErrorContains(t, err, "netns: read sysctl "+key+": ")
 		require.ErrorIs(t, a.NS.SetSysctl(key, "1"), is)
 	}
-	require.ErrorIs(t, a.NS.SetSysctl("net.ipv4.ip_forward", "no number"), unix.EINVAL)
+	err = a.NS.SetSysctl("net.ipv4.ip_forward", "no number")
+	require.ErrorIs(t, err, unix.EINVAL)
+	require.ErrorContains(t, err, `does not take the value "no number"`)
 	_, err = a.NS.Sysctl("net.ipv4.conf")
 	require.ErrorIs(t, err, unix.EISDIR)
 }

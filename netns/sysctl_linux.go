@@ -2,6 +2,7 @@ package netns
 
 import (
 	"io"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,5 +43,8 @@ func writeSysctl(path, value string) error {
 	if err == nil && n < len(value) {
 		err = io.ErrShortWrite
 	}
-	return err
+	if err != nil {
+		return explain(err, advice{unix.EINVAL, "the kernel does not take the value " + strconv.Quote(value) + " for this setting"})
+	}
+	return nil
 }

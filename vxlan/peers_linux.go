@@ -60,7 +60,7 @@ func (c *Client) device(op, name string) (*mirrorDevice, error) {
 	case !c.asked:
 		return nil, &OpError{Op: op, Object: deviceObject(name), Err: ErrNotSynced}
 	case !known:
-		return nil, &OpError{Op: op, Object: deviceObject(name), Err: fmt.Errorf("not in the state that was synced: %w", ErrNotSynced)}
+		return nil, &OpError{Op: op, Object: deviceObject(name), Err: fmt.Errorf("the last Sync of this client did not end well, or had no such device: call Sync first: %w", ErrNotSynced)}
 	case c.mirror == nil:
 		return nil, nil
 	}

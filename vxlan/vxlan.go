@@ -78,7 +78,8 @@ type Device struct {
 	Bridge string `json:"bridge,omitempty"`
 
 	// Addrs are the device's own addresses, as a rule the first address of the node's pod subnet as a /32 or /128: the source of what the node
-	// itself sends to pods, and what peers name in their Tunnel.
+	// itself sends to pods, and what peers name in their Tunnel. The kernel makes the route to a wider prefix together with the address; should
+	// somebody delete that route alone, it is not noticed.
 	Addrs []netip.Prefix `json:"addrs,omitempty"`
 
 	// DirectRouting sends the packets for a peer's subnets straight to the peer when one of its addresses (VTEP, Hosts) is in a subnet of the
