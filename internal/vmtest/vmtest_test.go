@@ -253,7 +253,7 @@ func TestFetchErrors(t *testing.T) {
 	}
 	cache := t.TempDir()
 	_, err = vmtest.Fetch(t.Context(), vmtest.Kernel{Package: "linux-image-of-nobody", Version: "1", Cache: cache})
-	require.ErrorContains(t, err, "vmtest: kernel linux-image-of-nobody=1: apt does not know this package")
+	require.ErrorContains(t, err, "vmtest: kernel linux-image-of-nobody=1: apt does not know the package linux-image-of-nobody=1")
 	left, err := os.ReadDir(cache)
 	require.NoError(t, err)
 	require.Empty(t, left)
