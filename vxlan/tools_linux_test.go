@@ -114,9 +114,24 @@ func events(t testing.TB, ns *netns.NS) func() []rtnl.Event {
 				require.ErrorIs(t, err, context.DeadlineExceeded)
 				return out
 			}
-			out = append(out, e)
+			if !late(&e) {
+				out = append(out, e)
+			}
 		}
 	}
+}
+
+// late tells what the kernel says by itself, up to seconds after a link was made: carriers, and link-local addresses that are ready.
+func late(e *rtnl.Event) bool {
+	switch {
+	case e.Removed:
+		return false
+	case e.Link != nil:
+		return true
+	case e.Addr != nil:
+		return e.Addr.Prefix.Addr().IsLinkLocalUnicast()
+	}
+	return e.Route != nil && e.Route.Proto == unix.RTPROT_KERNEL
 }
 
 // stream sends small datagrams from one pod to another all the time and counts the answers. The function that it returns stops and tells how many
