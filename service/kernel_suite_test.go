@@ -98,6 +98,7 @@ var faults = map[string]struct {
 			if err := b.Apply(ctx, first); err != nil {
 				return err
 			}
+			time.Sleep(20 * time.Millisecond) // so that the gap is met on a busy machine too
 		}
 		return b.Apply(ctx, p)
 	}},
