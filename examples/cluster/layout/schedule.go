@@ -6,6 +6,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/klog/v2"
 )
 
 // schedule gives every pod a node: the one that spec.nodeName names, else the one with the fewest pods among those that
@@ -76,7 +77,7 @@ func refuses(node *corev1.Node, pod *corev1.PodSpec) string {
 		}
 		tolerated := false
 		for _, toleration := range pod.Tolerations {
-			tolerated = tolerated || toleration.ToleratesTaint(&taint)
+			tolerated = tolerated || toleration.ToleratesTaint(klog.Background(), &taint, true)
 		}
 		if !tolerated {
 			return fmt.Sprintf("has the taint %s", taint.ToString())
