@@ -16,5 +16,5 @@
 //
 // The package owns nothing in the kernel; a Backend does. The zero State and the zero Node are valid and mean nothing to serve and a node without a name,
 // zone and addresses, for which no endpoint is local. Resolve, Diff, Proxy and the types need neither root nor Linux. Out of scope: the API server's
-// part (allocating addresses and ports), cluster DNS, and the HTTP server of health check node ports, for which HealthChecks has the answers.
+// part (allocating addresses and ports), cluster DNS, and listening on health check node ports, for which HealthHandler has the answers.
 package service

@@ -24,7 +24,7 @@ func HealthChecks(s State, node Node) ([]HealthCheck, error) {
 	return w.healthChecks(), nil
 }
 
-// HealthChecks returns what the node has to answer now.
+// HealthChecks returns what the node has to answer now. It costs only what the Services with such a port cost.
 func (p *Proxy) HealthChecks() []HealthCheck {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -33,8 +33,8 @@ func (p *Proxy) HealthChecks() []HealthCheck {
 
 func (w *world) healthChecks() []HealthCheck {
 	var list []HealthCheck
-	for n, s := range w.services {
-		if s.health != 0 && w.serves(s) {
+	for n, s := range w.checked {
+		if w.serves(s) {
 			list = append(list, HealthCheck{Service: n, Port: s.health, Local: max(w.localReady(s, v4), w.localReady(s, v6))})
 		}
 	}

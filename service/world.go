@@ -10,6 +10,7 @@ import (
 type world struct {
 	settings settings
 	services map[Name]*svc
+	checked  map[Name]*svc              // those with a health check node port
 	slices   map[Name]map[string]*slice // by Service, then by the slice's own name
 	sliceOf  map[Name]Name              // slice -> Service
 	pods     map[Name]*pod
@@ -82,6 +83,7 @@ func newWorld(set settings, s State) *world {
 	return &world{
 		settings: set,
 		services: make(map[Name]*svc, len(s.Services)),
+		checked:  map[Name]*svc{},
 		slices:   make(map[Name]map[string]*slice, min(len(s.Services), len(s.EndpointSlices))),
 		sliceOf:  make(map[Name]Name, len(s.EndpointSlices)),
 		pods:     make(map[Name]*pod, len(s.Pods)),
@@ -112,6 +114,9 @@ func (w *world) setNode(n *Node) { w.zones[n.Name] = n.Labels[LabelZone] }
 func (w *world) setService(s *svc) {
 	w.dropService(s.name)
 	w.services[s.name] = s
+	if s.health != 0 {
+		w.checked[s.name] = s
+	}
 	if len(s.selector) > 0 {
 		put(w.byPick, s.pick(), s.name, s)
 	}
@@ -120,6 +125,7 @@ func (w *world) setService(s *svc) {
 func (w *world) dropService(n Name) {
 	if old := w.services[n]; old != nil {
 		delete(w.services, n)
+		delete(w.checked, n)
 		if len(old.selector) > 0 {
 			remove(w.byPick, old.pick(), n)
 		}
