@@ -1,10 +1,30 @@
 package policy
 
+import "time"
+
 // ClusterNetworkPolicy has the JSON of policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy: ordered rules of the cluster's
 // administrators, above (Admin) or below (Baseline) the NetworkPolicies.
 type ClusterNetworkPolicy struct {
-	Meta Meta              `json:"metadata"`
-	Spec ClusterPolicySpec `json:"spec"`
+	Kind       string              `json:"kind,omitempty"`
+	APIVersion string              `json:"apiVersion,omitempty"`
+	Meta       Meta                `json:"metadata"`
+	Spec       ClusterPolicySpec   `json:"spec"`
+	Status     ClusterPolicyStatus `json:"status,omitzero"`
+}
+
+// ClusterPolicyStatus is what implementations report. It means nothing here and is carried.
+type ClusterPolicyStatus struct {
+	Conditions []Condition `json:"conditions"`
+}
+
+// Condition is one of the conditions that an implementation reports.
+type Condition struct {
+	Type               string     `json:"type"`
+	Status             string     `json:"status"`
+	ObservedGeneration int64      `json:"observedGeneration,omitempty"`
+	LastTransitionTime *time.Time `json:"lastTransitionTime"` // nil is written as null, as Kubernetes does
+	Reason             string     `json:"reason"`
+	Message            string     `json:"message"`
 }
 
 // ClusterPolicySpec says whom the rules are for and how they rank.
@@ -73,7 +93,8 @@ type ClusterEgressRule struct {
 }
 
 // ClusterIngressPeer selects senders: exactly one field is set. A peer without any is of a later version of the API, and the rule
-// fails closed: Accept matches nothing, Deny and Pass deny everything.
+// fails closed: Accept matches nothing, Deny and Pass deny everything, whatever else the rule says. So does a rule with a peer, port or
+// selector that cannot be read.
 type ClusterIngressPeer struct {
 	Namespaces *Selector      `json:"namespaces,omitempty"`
 	Pods       *NamespacedPod `json:"pods,omitempty"`
@@ -97,7 +118,8 @@ type ClusterProtocol struct {
 	DestinationNamedPort string        `json:"destinationNamedPort,omitempty"` // of any protocol, as the destination pod names it
 }
 
-// ProtocolPort is the port of a ClusterProtocol; nil DestinationPort means every port.
+// ProtocolPort is the port of a ClusterProtocol. The API has no way to say "every port of TCP": nil DestinationPort is of a later
+// version, and the rule fails closed.
 type ProtocolPort struct {
 	DestinationPort *ClusterPort `json:"destinationPort,omitempty"`
 }

@@ -9,8 +9,8 @@ import (
 // Evaluate says whether p may pass in s, and why. It is the specification in code: it knows nothing of Compile and asks every object
 // anew. For many packets of one State use an Evaluator.
 //
-// Faulty objects fail closed: a selector, address or port that cannot be read matches nothing where it allows, and everything where a
-// ClusterNetworkPolicy denies or passes. Validate names such faults.
+// Faulty objects fail closed: a selector, address or port that cannot be read matches nothing where it allows, and a rule of a
+// ClusterNetworkPolicy that has one and does not accept denies everything. Validate names such faults.
 func Evaluate(s State, p Packet) Verdict { return NewEvaluator(s).Evaluate(p) }
 
 // Evaluator answers for one State. It is safe for concurrent use.
@@ -175,6 +175,11 @@ func (e *Evaluator) ownNode(pod *Pod, a netip.Addr) bool {
 	if host, err := netip.ParseAddr(pod.Status.HostIP); err == nil && host.Unmap() == a {
 		return true
 	}
+	for _, h := range pod.Status.HostIPs {
+		if host, err := netip.ParseAddr(h.IP); err == nil && host.Unmap() == a {
+			return true
+		}
+	}
 	if pod.Spec.NodeName == "" {
 		return false
 	}
@@ -206,16 +211,21 @@ func (q *query) peerIs(ok func(*Pod) bool) bool {
 	return len(q.peers) > 0
 }
 
-// namedPort reports whether the destination pod calls the packet's port by this name.
-func (q *query) namedPort(name string, proto Protocol) bool {
+// peerMayBe reports whether one of the pods at the other end satisfies ok.
+func (q *query) peerMayBe(ok func(*Pod) bool) bool { return slices.ContainsFunc(q.peers, ok) }
+
+// namedPort reports whether the destination pod calls the packet's port by this name; of several pods with its address all must, or
+// with maybe one of them.
+func (q *query) namedPort(name string, proto Protocol, maybe bool) bool {
 	holders := q.peers
 	if q.d == Ingress {
 		holders = []*Pod{q.subject}
 	}
+	found := 0
 	for _, pod := range holders {
-		if n, ok := pod.port(name, proto); !ok || n != q.packet.Port {
-			return false
+		if n, ok := pod.port(name, proto); ok && n == q.packet.Port {
+			found++
 		}
 	}
-	return len(holders) > 0
+	return found > 0 && (maybe || found == len(holders))
 }

@@ -77,90 +77,134 @@ func (e *Evaluator) isPod(s *NamespacedPod, pod *Pod) bool {
 	return s.NamespaceSelector.Matches(e.namespace(pod.Meta.Namespace)) && s.PodSelector.Matches(pod.Meta.Labels)
 }
 
-// closed is the peer index of a rule that matches because something in it is unknown.
+// closed is the peer index of a rule that matches because something in it cannot be read.
 const closed = -2
 
 // clusterRule reports whether r matches, and by which of its peers.
 func (q *query) clusterRule(r clusterRule) (matched bool, peer int) {
-	unknown := false
-	protocolOK := len(r.protocols) == 0
-	for i := range r.protocols {
-		ok, known := q.protocol(&r.protocols[i])
-		protocolOK, unknown = protocolOK || ok, unknown || !known
-	}
-	found := -1
-	for i := range r.peers {
-		ok, known := q.clusterPeer(&r.peers[i], r.action)
-		unknown = unknown || !known
-		if ok && found < 0 {
-			found = i
-		}
-	}
-	if unknown {
+	if !r.readable() {
 		return r.action != Accept, closed
 	}
-	return protocolOK && found >= 0, found
+	protocolOK := len(r.protocols) == 0
+	for i := range r.protocols {
+		protocolOK = protocolOK || q.protocol(&r.protocols[i], r.action)
+	}
+	for i := range r.peers {
+		if protocolOK && q.clusterPeer(&r.peers[i], r.action) {
+			return true, i
+		}
+	}
+	return false, -1
 }
 
-// protocol reports whether the packet is of protocol p; known is false when p sets nothing that this version knows.
-func (q *query) protocol(p *ClusterProtocol) (ok, known bool) {
-	match := func(proto Protocol, port *ProtocolPort) (bool, bool) {
-		if proto != q.packet.Protocol {
-			return false, true
+// readable reports whether every peer and protocol of the rule says something that this version knows. It does not depend on the packet.
+func (r *clusterRule) readable() bool {
+	for i := range r.peers {
+		if !r.peers[i].readable(r.action) {
+			return false
 		}
-		switch d := port.DestinationPort; {
-		case d == nil:
-			return true, true
-		case d.Range != nil:
-			return int32(q.packet.Port) >= d.Range.Start && int32(q.packet.Port) <= d.Range.End, true
-		case d.Number != 0:
-			return int32(q.packet.Port) == d.Number, true
-		}
-		return false, false
 	}
+	for i := range r.protocols {
+		if !r.protocols[i].readable() {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *ClusterEgressPeer) readable(action Action) bool {
+	if count(p.Namespaces != nil, p.Pods != nil, p.Nodes != nil, p.Networks != nil, p.DomainNames != nil) != 1 {
+		return false
+	}
+	for _, s := range p.Networks {
+		if _, ok := parseNetwork(s); !ok {
+			return false
+		}
+	}
+	// Names decide only what is accepted: to deny by a list that may be incomplete would leave the rest open.
+	return (p.Namespaces == nil || p.Namespaces.readable()) &&
+		(p.Pods == nil || p.Pods.NamespaceSelector.readable() && p.Pods.PodSelector.readable()) &&
+		(p.Nodes == nil || p.Nodes.readable()) &&
+		(p.DomainNames == nil || action == Accept)
+}
+
+func (p *ClusterProtocol) readable() bool {
+	if count(p.TCP != nil, p.UDP != nil, p.SCTP != nil, p.DestinationNamedPort != "") != 1 {
+		return false
+	}
+	for _, port := range []*ProtocolPort{p.TCP, p.UDP, p.SCTP} {
+		if port == nil {
+			continue
+		}
+		if d := port.DestinationPort; d == nil || count(d.Number != 0, d.Range != nil) != 1 {
+			return false
+		}
+	}
+	return true
+}
+
+// count returns how many are true.
+func count(set ...bool) (n int) {
+	for _, is := range set {
+		if is {
+			n++
+		}
+	}
+	return n
+}
+
+// protocol reports whether the packet is of protocol p, which is readable.
+func (q *query) protocol(p *ClusterProtocol, action Action) bool {
+	var proto Protocol
+	var port *ProtocolPort
 	switch {
 	case p.TCP != nil:
-		return match(TCP, p.TCP)
+		proto, port = TCP, p.TCP
 	case p.UDP != nil:
-		return match(UDP, p.UDP)
+		proto, port = UDP, p.UDP
 	case p.SCTP != nil:
-		return match(SCTP, p.SCTP)
-	case p.DestinationNamedPort != "":
-		return q.namedPort(p.DestinationNamedPort, q.packet.Protocol), true
+		proto, port = SCTP, p.SCTP
+	default:
+		return q.namedPort(p.DestinationNamedPort, q.packet.Protocol, action == Deny)
 	}
-	return false, false
+	if proto != q.packet.Protocol {
+		return false
+	}
+	n := int32(q.packet.Port)
+	if r := port.DestinationPort.Range; r != nil {
+		return n >= r.Start && n <= r.End
+	}
+	return n == port.DestinationPort.Number
 }
 
-func (q *query) clusterPeer(p *ClusterEgressPeer, action Action) (ok, known bool) {
+// clusterPeer reports whether the other end is p, which is readable. A rule that denies is for an address as soon as one of the pods
+// that claim it is selected.
+func (q *query) clusterPeer(p *ClusterEgressPeer, action Action) (ok bool) {
+	is := q.peerIs
+	if action == Deny {
+		is = q.peerMayBe
+	}
 	switch {
 	case p.Namespaces != nil:
-		return q.peerIs(func(pod *Pod) bool { return p.Namespaces.Matches(q.e.namespace(pod.Meta.Namespace)) }), true
+		return is(func(pod *Pod) bool { return p.Namespaces.Matches(q.e.namespace(pod.Meta.Namespace)) })
 	case p.Pods != nil:
-		return q.peerIs(func(pod *Pod) bool { return q.e.isPod(p.Pods, pod) }), true
+		return is(func(pod *Pod) bool { return q.e.isPod(p.Pods, pod) })
 	case p.Nodes != nil:
 		for _, n := range q.e.nodes[q.peer] {
-			if p.Nodes.Matches(n.Meta.Labels) {
-				return true, true
-			}
+			ok = ok || p.Nodes.Matches(n.Meta.Labels)
 		}
-		return false, true
+		return ok
 	case p.Networks != nil:
 		for _, s := range p.Networks {
-			in, err := netip.ParsePrefix(s)
-			if err != nil {
-				return false, false
-			}
+			in, _ := parseNetwork(s)
 			ok = ok || in.Contains(q.peer)
 		}
-		return ok, true
-	case p.DomainNames != nil:
-		for _, name := range p.DomainNames {
-			ok = ok || q.e.resolves(name, q.peer)
-		}
-		// Names decide only what is accepted: to deny by a list that may be incomplete would leave the rest open.
-		return ok, action == Accept
+		return ok
 	}
-	return false, false
+	for _, name := range p.DomainNames {
+		ok = ok || q.e.resolves(name, q.peer)
+	}
+	return ok
 }
 
 // resolves reports whether a is among the known addresses of a domain name or, for "*.parent", of any name below the parent.

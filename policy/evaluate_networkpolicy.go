@@ -99,12 +99,12 @@ func (q *query) matchesPeer(namespace string, peer *Peer) bool {
 
 // contains reports whether a is in the block and in none of its own exceptions.
 func (b *IPBlock) contains(a netip.Addr) bool {
-	if in, err := netip.ParsePrefix(b.CIDR); err != nil || !in.Contains(a) {
+	if in, ok := parseBlock(b.CIDR); !ok || !in.Contains(a) {
 		return false
 	}
 	for _, s := range b.Except {
 		// An exception that cannot be read might be for this address.
-		if out, err := netip.ParsePrefix(s); err != nil || out.Contains(a) {
+		if out, ok := parseBlock(s); !ok || out.Contains(a) {
 			return false
 		}
 	}
@@ -122,7 +122,7 @@ func (q *query) port(p *Port) bool {
 	case p.Port == nil:
 		return p.EndPort == nil
 	case p.Port.Name != "":
-		return p.EndPort == nil && q.namedPort(p.Port.Name, proto)
+		return p.EndPort == nil && q.namedPort(p.Port.Name, proto, false)
 	case p.EndPort != nil:
 		return int32(q.packet.Port) >= p.Port.Number && int32(q.packet.Port) <= *p.EndPort
 	}

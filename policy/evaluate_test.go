@@ -127,6 +127,15 @@ func TestNetworkPolicies(t *testing.T) {
 		{name: "empty egress without policyTypes does not isolate egress", policies: []string{`{"metadata":{"namespace":"db","name":"x"},"spec":{"podSelector":{},"egress":[]}}`}, probes: []probe{
 			{"front", "pg-0", 1, false, "ingress"}, {"pg-0", "front", 1, true, "no policy"},
 		}},
+		{name: "empty policyTypes are as good as none", policies: []string{`{"metadata":{"namespace":"db","name":"x"},"spec":{"podSelector":{},"policyTypes":[],"egress":[{"ports":[{"port":1}]}]}}`}, probes: []probe{
+			{"front", "pg-0", 1, false, "ingress"}, {"pg-0", "front", 1, true, "egress[0]"}, {"pg-0", "front", 2, false, "egress"},
+		}},
+		{name: "NotIn without values matches nothing", policies: []string{ingress(`[{"from":[{"namespaceSelector":{"matchExpressions":[{"key":"team","operator":"NotIn"}]}},{"podSelector":{"matchExpressions":[{"key":"app","operator":"Exists","values":["x"]}]}}]}]`)}, probes: []probe{
+			{"front", "pg-0", 1, false, ""}, {"pg-1", "pg-0", 1, false, ""},
+		}},
+		{name: "ranges as the API server still reads them", policies: []string{ingress(`[{"from":[{"ipBlock":{"cidr":"0192.000.2.77/024"}},{"ipBlock":{"cidr":"::ffff:10.244.1.5/128"}}]}]`)}, probes: []probe{
+			{"node-b", "pg-0", 1, false, ""}, {"other", "pg-0", 1, false, ""},
+		}},
 		{name: "pod and namespace selector in one peer", policies: []string{ingress(`[{"from":[{"namespaceSelector":{"matchLabels":{"team":"front"}},"podSelector":{"matchLabels":{"app":"front"}}}]}]`)}, probes: []probe{
 			{"front", "pg-0", 1, true, ""}, {"other", "pg-0", 1, false, ""}, {"node-a", "pg-1", 1, false, ""},
 		}},
@@ -223,14 +232,26 @@ func TestClusterPolicies(t *testing.T) {
 			{"front", "pg-0", 1, false, "Baseline policy a"}, {"outside", "pg-0", 1, true, "no policy"},
 		}},
 		{"NetworkPolicy beats baseline", open, []string{cluster("a", "Baseline", "1", `"ingress":[{"action":"Deny",`+all+`}]`)}, []probe{{"front", "pg-0", 1, true, "db/open"}}},
-		{"protocols", "", []string{cluster("a", "Admin", "1", `"ingress":[{"action":"Deny",`+all+`,"protocols":[{"tcp":{"destinationPort":{"number":22}}},{"tcp":{"destinationPort":{"range":{"start":100,"end":200}}}},{"udp":{}},{"destinationNamedPort":"sql"}]}]`)}, []probe{
-			{"front", "pg-0", 22, false, ""}, {"front", "pg-0", 23, true, ""}, {"front", "pg-0", 150, false, ""}, {"front", "pg-0", 5432, false, ""}, {"front", "pg-1", 5432, true, ""}, {"front", "pg-1", 6432, false, ""},
+		{"protocols", "", []string{cluster("a", "Admin", "1", `"ingress":[{"action":"Deny",`+all+`,"protocols":[{"tcp":{"destinationPort":{"number":22}}},{"tcp":{"destinationPort":{"range":{"start":100,"end":200}}}},{"udp":{"destinationPort":{"number":24}}},{"destinationNamedPort":"sql"}]}]`)}, []probe{
+			{"front", "pg-0", 22, false, ""}, {"front", "pg-0", 24, true, ""}, {"front", "pg-0", 150, false, ""}, {"front", "pg-0", 5432, false, ""}, {"front", "pg-1", 5432, true, ""}, {"front", "pg-1", 6432, false, ""},
 		}},
 		{"networks, nodes and names", "", []string{cluster("a", "Admin", "1", `"egress":[{"action":"Accept","to":[{"domainNames":["*.example.com"]}]},{"action":"Deny","to":[{"networks":["192.0.2.0/24","2001:db8::/32"]},{"nodes":{"matchLabels":{"zone":"1"}}}]}]`)}, []probe{
 			{"pg-0", "outside", 1, false, "to[0]"}, {"pg-0", "node-a", 1, false, "to[1]"}, {"pg-0", "node-b", 1, true, ""}, {"pg-0", "front", 1, true, ""},
 		}},
 		{"an unknown peer fails closed", open, []string{cluster("a", "Admin", "1", `"ingress":[{"action":"Accept","from":[{}]},{"action":"Pass","from":[{}]}]`)}, []probe{
 			{"front", "pg-0", 1, false, "Admin policy a, ingress[1]"}, {"outside", "pg-0", 1, false, ""}, {"node-a", "pg-0", 1, true, "own node"},
+		}},
+		{"an unknown protocol fails closed", open, []string{cluster("a", "Admin", "1", `"ingress":[{"action":"Accept",`+all+`,"protocols":[{"tcp":{}}]},{"action":"Deny",`+all+`,"protocols":[{"udp":{"destinationPort":{}}}]}]`)}, []probe{
+			{"front", "pg-0", 1, false, "Admin policy a, ingress[1]"}, {"outside", "pg-0", 1, false, ""},
+		}},
+		{"an unreadable selector fails closed", open, []string{cluster("a", "Admin", "1", `"ingress":[{"action":"Accept","from":[{"namespaces":{"matchExpressions":[{"key":"team","operator":"NotIn"}]}}]},{"action":"Pass","from":[{"namespaces":{}},{"pods":{"namespaceSelector":{},"podSelector":{"matchExpressions":[{"key":"app","operator":"Near"}]}}}]}]`)}, []probe{
+			{"front", "pg-0", 1, false, "Admin policy a, ingress[1]"},
+		}},
+		{"an unreadable network fails closed", open, []string{cluster("a", "Admin", "1", `"egress":[{"action":"Deny","to":[{"networks":["::ffff:10.0.0.0/104"]}]}]`)}, []probe{
+			{"pg-0", "front", 1, false, "Admin policy a, egress[0]"},
+		}},
+		{"two fields in a peer fail closed", open, []string{cluster("a", "Admin", "1", `"egress":[{"action":"Accept","to":[{"namespaces":{},"networks":["0.0.0.0/0"]}]},{"action":"Deny","to":[{"networks":["0.0.0.0/0"],"nodes":{}}]}]`)}, []probe{
+			{"pg-0", "front", 1, false, "Admin policy a, egress[1]"},
 		}},
 		{"names cannot deny", "", []string{cluster("a", "Admin", "1", `"egress":[{"action":"Deny","to":[{"domainNames":["example.com"]}]}]`)}, []probe{{"pg-0", "outside", 1, false, ""}}},
 	}
@@ -281,4 +302,31 @@ func TestReusedAddress(t *testing.T) {
 	require.False(t, ask("10.244.2.6", "10.244.1.7"))
 	require.True(t, ask("10.244.2.8", "10.244.1.7"))
 	require.False(t, ask("10.244.2.6", "10.244.2.6"))
+}
+
+// A rule that denies is for an address as soon as one of its pods is selected, a rule that accepts only when all are.
+func TestReusedAddressClosed(t *testing.T) {
+	t.Parallel()
+	for action, want := range map[string]bool{"Deny": false, "Accept": false} {
+		s := world(t)
+		s.Pods[5].Status.Phase = "Running" // db/done now claims web/other's address
+		s.Policies = make([]policy.NetworkPolicy, 1)
+		parse(t, &s.Policies[0], `{"metadata":{"namespace":"db","name":"x"},"spec":{"podSelector":{},"ingress":`+map[string]string{"Deny": `[{}]`, "Accept": `[]`}[action]+`}}`)
+		s.ClusterPolicies = make([]policy.ClusterNetworkPolicy, 1)
+		parse(t, &s.ClusterPolicies[0], `{"metadata":{"name":"x"},"spec":{"tier":"Admin","priority":1,"subject":{"namespaces":{}},"ingress":[
+			{"action":"`+action+`","from":[{"namespaces":{"matchLabels":{"team":"front"}}}]}]}}`)
+		require.Equal(t, want, policy.Evaluate(s, packet("10.244.2.6", "10.244.1.7", 1)).Allowed, action)
+		require.Equal(t, action == "Accept", policy.Evaluate(s, packet("10.244.1.5", "10.244.1.7", 1)).Allowed, action)
+	}
+}
+
+// A node has an address of each family; without Node objects the pod's status still tells both.
+func TestOwnNodeWithoutNodes(t *testing.T) {
+	t.Parallel()
+	s := world(t)
+	s.Nodes = nil
+	s.Pods[2].Status.HostIP, s.Pods[2].Status.HostIPs = "10.0.0.1", []policy.HostIP{{IP: "10.0.0.1"}, {IP: "fd00::1"}}
+	s.Policies = make([]policy.NetworkPolicy, 1)
+	parse(t, &s.Policies[0], `{"metadata":{"namespace":"db","name":"deny"},"spec":{"podSelector":{}}}`)
+	check(t, s, policy.TCP, []probe{{"node-a", "pg-0", 1, true, "own node"}, {"node-b", "pg-0", 1, false, ""}})
 }

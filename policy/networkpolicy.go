@@ -8,8 +8,10 @@ import (
 // NetworkPolicy has the JSON of networking.k8s.io/v1 NetworkPolicy. It isolates the pods that it selects, separately for each of its
 // directions: what no policy that isolates a pod in a direction allows is denied.
 type NetworkPolicy struct {
-	Meta Meta              `json:"metadata"`
-	Spec NetworkPolicySpec `json:"spec,omitzero"`
+	Kind       string            `json:"kind,omitempty"`
+	APIVersion string            `json:"apiVersion,omitempty"`
+	Meta       Meta              `json:"metadata"`
+	Spec       NetworkPolicySpec `json:"spec,omitzero"`
 }
 
 // NetworkPolicySpec says whom a policy isolates and what it allows them.
@@ -20,7 +22,8 @@ type NetworkPolicySpec struct {
 	Ingress []IngressRule `json:"ingress,omitempty"`
 	// Egress lists what the pods may reach.
 	Egress []EgressRule `json:"egress,omitempty"`
-	// PolicyTypes are the directions in which the policy isolates. Nil means Ingress, and Egress too if there is an egress rule.
+	// PolicyTypes are the directions in which the policy isolates. None means Ingress, and Egress too if there is an egress rule: here nil
+	// and empty are the same, as they are to the API server.
 	PolicyTypes []Direction `json:"policyTypes,omitempty"`
 }
 
@@ -121,7 +124,7 @@ func (p *PortRef) UnmarshalJSON(b []byte) error {
 
 // isolates tells in which directions the policy isolates the pods that it selects.
 func (p *NetworkPolicy) isolates(d Direction) bool {
-	if p.Spec.PolicyTypes == nil {
+	if len(p.Spec.PolicyTypes) == 0 {
 		return d == Ingress || len(p.Spec.Egress) > 0
 	}
 	for _, t := range p.Spec.PolicyTypes {

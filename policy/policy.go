@@ -72,10 +72,16 @@ type ContainerPort struct {
 
 // PodStatus tells a pod's addresses and whether it still has them.
 type PodStatus struct {
-	Phase  string  `json:"phase,omitempty"` // Succeeded and Failed pods have given their addresses back
-	PodIP  string  `json:"podIP,omitempty"`
-	PodIPs []PodIP `json:"podIPs,omitempty"`
-	HostIP string  `json:"hostIP,omitempty"`
+	Phase   string   `json:"phase,omitempty"` // Succeeded and Failed pods have given their addresses back
+	PodIP   string   `json:"podIP,omitempty"`
+	PodIPs  []PodIP  `json:"podIPs,omitempty"`
+	HostIP  string   `json:"hostIP,omitempty"`
+	HostIPs []HostIP `json:"hostIPs,omitempty"`
+}
+
+// HostIP is one address of the node that a pod runs on.
+type HostIP struct {
+	IP string `json:"ip,omitempty"`
 }
 
 // PodIP is one address of a pod.

@@ -35,7 +35,8 @@ const (
 // String returns the operator's name.
 func (o Operator) String() string { return string(o) }
 
-// Matches reports whether labels satisfy every requirement of s. An operator that is unknown matches nothing.
+// Matches reports whether labels satisfy every requirement of s. A requirement that cannot be read (an unknown operator, In and NotIn
+// without values, Exists and DoesNotExist with some) is satisfied by nothing.
 func (s *Selector) Matches(labels map[string]string) bool {
 	for k, want := range s.MatchLabels {
 		if have, ok := labels[k]; !ok || have != want {
@@ -50,7 +51,30 @@ func (s *Selector) Matches(labels map[string]string) bool {
 	return true
 }
 
+// readable reports whether every requirement has a meaning.
+func (s *Selector) readable() bool {
+	for i := range s.MatchExpressions {
+		if !s.MatchExpressions[i].readable() {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *Requirement) readable() bool {
+	switch r.Operator {
+	case In, NotIn:
+		return len(r.Values) > 0
+	case Exists, DoesNotExist:
+		return len(r.Values) == 0
+	}
+	return false
+}
+
 func (r *Requirement) matches(labels map[string]string) bool {
+	if !r.readable() {
+		return false
+	}
 	have, ok := labels[r.Key]
 	switch r.Operator {
 	case In:
