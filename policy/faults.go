@@ -3,7 +3,6 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"regexp"
 	"strings"
 )
@@ -24,7 +23,7 @@ var (
 	dnsLabel      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
 	dnsSubdomain  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
 	portName      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`)
-	domainPattern = regexp.MustCompile(`^(\*\.)?([a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$`)
+	domainPattern = regexp.MustCompile(`^(\*\.)?([a-zA-z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$`) // A-z is the CRD's
 )
 
 func (f *faults) subdomain(path, s string) {
@@ -62,10 +61,7 @@ func (f *faults) labelValue(path, value string) {
 }
 
 func (f *faults) selector(path string, s *Selector) {
-	for k, v := range s.MatchLabels {
-		f.labelKey(path+".matchLabels", k)
-		f.labelValue(path+".matchLabels["+k+"]", v)
-	}
+	f.labels(path+".matchLabels", s.MatchLabels)
 	for i := range s.MatchExpressions {
 		r := &s.MatchExpressions[i]
 		at := fmt.Sprintf("%s.matchExpressions[%d]", path, i)
@@ -88,18 +84,10 @@ func (f *faults) selector(path string, s *Selector) {
 	}
 }
 
-// cidr reads a prefix; ok is false when it could not, which is then among the faults.
-func (f *faults) cidr(path, s string) (p netip.Prefix, ok bool) {
-	if s == "" {
-		f.add(path, "is required")
-		return p, false
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
+func (f *faults) network(path, s string) {
+	if _, ok := parseNetwork(s); !ok {
 		f.add(path, "%q is no address range such as 10.9.8.0/24 or 2001:db8::/64", s)
-		return p, false
 	}
-	return p, true
 }
 
 func (f *faults) portNumber(path string, n int32) {

@@ -20,11 +20,13 @@ func (s State) Validate() error {
 		path := fmt.Sprintf("namespaces[%s]", s.Namespaces[i].Meta.Name)
 		unique(path)
 		f.namespace(path+".metadata.name", s.Namespaces[i].Meta.Name)
+		f.metadata(path, &s.Namespaces[i].Meta, false)
 	}
 	for i := range s.Nodes {
 		path := fmt.Sprintf("nodes[%s]", s.Nodes[i].Meta.Name)
 		unique(path)
 		f.subdomain(path+".metadata.name", s.Nodes[i].Meta.Name)
+		f.metadata(path, &s.Nodes[i].Meta, false)
 	}
 	for i := range s.Pods {
 		path := fmt.Sprintf("pods[%s]", s.Pods[i].Meta.Key())
@@ -45,11 +47,16 @@ func (s State) Validate() error {
 }
 
 func (f *faults) pod(path string, p *Pod) {
-	f.namespace(path+".metadata.namespace", p.Meta.Namespace)
 	f.subdomain(path+".metadata.name", p.Meta.Name)
+	f.metadata(path, &p.Meta, true)
 	for i, ip := range p.Status.PodIPs {
 		if _, err := netip.ParseAddr(ip.IP); err != nil {
 			f.add(fmt.Sprintf("%s.status.podIPs[%d].ip", path, i), "%q is no IP address", ip.IP)
+		}
+	}
+	for i, ip := range p.Status.HostIPs {
+		if _, err := netip.ParseAddr(ip.IP); err != nil {
+			f.add(fmt.Sprintf("%s.status.hostIPs[%d].ip", path, i), "%q is no IP address", ip.IP)
 		}
 	}
 	for _, a := range []struct{ field, ip string }{{"podIP", p.Status.PodIP}, {"hostIP", p.Status.HostIP}} {
@@ -60,8 +67,8 @@ func (f *faults) pod(path string, p *Pod) {
 }
 
 func (f *faults) networkPolicy(path string, p *NetworkPolicy) {
-	f.namespace(path+".metadata.namespace", p.Meta.Namespace)
 	f.subdomain(path+".metadata.name", p.Meta.Name)
+	f.metadata(path, &p.Meta, true)
 	path += ".spec"
 	f.selector(path+".podSelector", &p.Spec.PodSelector)
 	for i := range p.Spec.Ingress {
@@ -138,12 +145,32 @@ func (f *faults) peer(path string, p *Peer) {
 	if p.IPBlock == nil {
 		return
 	}
-	block, ok := f.cidr(path+".ipBlock.cidr", p.IPBlock.CIDR)
+	block, ok := f.block(path+".ipBlock.cidr", p.IPBlock.CIDR)
 	for i, s := range p.IPBlock.Except {
 		at := fmt.Sprintf("%s.ipBlock.except[%d]", path, i)
-		out, outOK := f.cidr(at, s)
-		if ok && outOK && (out.Bits() <= block.Bits() || !block.Contains(out.Addr())) {
+		out, outOK := f.block(at, s)
+		if ok && outOK && (out.bits <= block.bits || !block.Contains(out.Addr())) {
 			f.add(at, "%s is not a part of %s smaller than it", s, p.IPBlock.CIDR)
 		}
 	}
+}
+
+// blockRange is the range of an IPBlock with the length of its prefix as it was written: that of IPv4 inside IPv6 counts from 96.
+type blockRange struct {
+	netip.Prefix
+	bits int
+}
+
+// block reads a range of an IPBlock; ok is false when it could not, which is then among the faults.
+func (f *faults) block(path, s string) (b blockRange, ok bool) {
+	if s == "" {
+		f.add(path, "is required")
+		return b, false
+	}
+	written, _ := parseLegacy(s)
+	b.bits = written.Bits()
+	if b.Prefix, ok = parseBlock(s); !ok {
+		f.add(path, "%q is no address range such as 10.9.8.0/24 or 2001:db8::/64", s)
+	}
+	return b, ok
 }

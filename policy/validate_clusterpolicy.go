@@ -1,12 +1,17 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"unicode/utf8"
+)
 
 // maxItems bounds every list of a ClusterNetworkPolicy, as its CRD does.
 const maxItems = 25
 
 func (f *faults) clusterPolicy(path string, p *ClusterNetworkPolicy) {
 	f.subdomain(path+".metadata.name", p.Meta.Name)
+	f.metadata(path, &p.Meta, false)
 	path += ".spec"
 	if p.Spec.Tier != Admin && p.Spec.Tier != Baseline {
 		f.add(path+".tier", "%q is neither Admin nor Baseline", string(p.Spec.Tier))
@@ -55,14 +60,16 @@ func (f *faults) egressPeer(path string, p *ClusterEgressPeer, action Action, na
 	}
 	if p.Networks != nil {
 		f.count(path+".networks", len(p.Networks), 1)
+		f.distinct(path+".networks", p.Networks)
 	}
 	for i, s := range p.Networks {
-		f.cidr(fmt.Sprintf("%s.networks[%d]", path, i), s)
+		f.network(fmt.Sprintf("%s.networks[%d]", path, i), s)
 	}
 	if p.DomainNames == nil {
 		return
 	}
 	f.count(path+".domainNames", len(p.DomainNames), 1)
+	f.distinct(path+".domainNames", p.DomainNames)
 	if action != Accept {
 		f.add(path+".domainNames", "can only be accepted, not with action %s: deny a network and accept names before it", action)
 	}
@@ -74,8 +81,8 @@ func (f *faults) egressPeer(path string, p *ClusterEgressPeer, action Action, na
 }
 
 func (f *faults) clusterRule(path, name string, action Action, protocols []ClusterProtocol) {
-	if len(name) > 100 {
-		f.add(path+".name", "has %d characters: at most 100", len(name))
+	if n := utf8.RuneCountInString(name); n > 100 {
+		f.add(path+".name", "has %d characters: at most 100", n)
 	}
 	if action != Accept && action != Deny && action != Pass {
 		f.add(path+".action", "%q is none of Accept, Deny, Pass", string(action))
@@ -129,14 +136,17 @@ func (f *faults) selectors(path string, namespaces *Selector, pods *NamespacedPo
 
 // one demands exactly one of the fields.
 func (f *faults) one(path string, set ...bool) {
-	n := 0
-	for _, is := range set {
-		if is {
-			n++
-		}
-	}
-	if n != 1 {
+	if n := count(set...); n != 1 {
 		f.add(path, "has %d fields set: exactly one is needed", n)
+	}
+}
+
+// distinct demands that no item is there twice.
+func (f *faults) distinct(path string, items []string) {
+	for i, s := range items {
+		if slices.Contains(items[:i], s) {
+			f.add(fmt.Sprintf("%s[%d]", path, i), "%q is there twice", s)
+		}
 	}
 }
 
