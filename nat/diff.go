@@ -50,7 +50,7 @@ func (k Key) compare(o Key) int {
 // equal compares canonical forwards.
 func (f *Forward) equal(o *Forward) bool {
 	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Drain == o.Drain && f.Algorithm == o.Algorithm &&
-		f.Affinity == o.Affinity && slices.Equal(f.To, o.To) &&
+		f.Affinity == o.Affinity && f.Elsewhere == o.Elsewhere && slices.Equal(f.To, o.To) &&
 		slices.Equal(f.Allow, o.Allow) && slices.Equal(f.Deny, o.Deny)
 }
 
@@ -108,6 +108,9 @@ func (f Forward) detail() string {
 		b.WriteString(f.Name + " ")
 	}
 	b.WriteString("to " + f.targets())
+	if f.Elsewhere {
+		b.WriteString(" led elsewhere")
+	}
 	if f.Algorithm != Random {
 		b.WriteString(" by " + f.Algorithm.String())
 	}
@@ -165,6 +168,9 @@ func (f Forward) change(want Forward) string {
 	}
 	if f.Affinity != want.Affinity {
 		parts = append(parts, "affinity "+f.Affinity.String()+" -> "+want.Affinity.String())
+	}
+	if f.Elsewhere != want.Elsewhere {
+		parts = append(parts, fmt.Sprintf("led elsewhere %t -> %t", f.Elsewhere, want.Elsewhere))
 	}
 	if f.Drain != want.Drain {
 		parts = append(parts, "drain "+f.Drain.String()+" -> "+want.Drain.String())

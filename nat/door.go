@@ -15,7 +15,7 @@ func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) err
 	if to == f.forwards {
 		toLane = laneFor(next)
 	}
-	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty && have.Algorithm == next.Algorithm && have.Drain == next.Drain) {
+	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty && have.Algorithm == next.Algorithm && have.Drain == next.Drain && have.Elsewhere == next.Elsewhere) {
 		return nil
 	}
 	if from != nil {
@@ -45,6 +45,8 @@ func (w *world) door(f *family, en *entry) *nft.Set {
 	switch {
 	case en == nil:
 		return nil
+	case len(en.slots) > 0 && en.Elsewhere:
+		return f.elsewhere
 	case len(en.slots) > 0:
 		return f.forwards
 	case en.Empty == Drop:
@@ -59,13 +61,20 @@ type notes struct {
 	empty     Refusal
 	algorithm Algorithm
 	drain     Drain
+	elsewhere bool
 }
 
-func (n notes) encode() []byte { return []byte{byte(n.empty), byte(n.algorithm), byte(n.drain)} }
+func (n notes) encode() []byte {
+	b := []byte{byte(n.empty), byte(n.algorithm), byte(n.drain)}
+	if n.elsewhere {
+		b = append(b, 1)
+	}
+	return b
+}
 
 func (f *Forward) note(b []byte) {
-	if len(b) == 3 {
-		f.Empty, f.Algorithm, f.Drain = Refusal(b[0]), Algorithm(b[1]), Drain(b[2])
+	if len(b) >= 3 {
+		f.Empty, f.Algorithm, f.Drain, f.Elsewhere = Refusal(b[0]), Algorithm(b[1]), Drain(b[2]), len(b) > 3
 	}
 }
 
@@ -74,7 +83,7 @@ func doorElement(f *family, door *nft.Set, key []byte, en *entry, number uint32)
 	if door == f.forwards {
 		el.Data = nft.AppendUint32(nil, number)
 	}
-	if n := (notes{en.Empty, en.Algorithm, en.Drain}); n != (notes{}) {
+	if n := (notes{en.Empty, en.Algorithm, en.Drain, en.Elsewhere}); n != (notes{}) {
 		el.Extra = n.encode()
 	}
 	return el

@@ -95,6 +95,9 @@ func Explain(s State, p Packet) Explanation {
 		return Explanation{Outcome: Rejected, By: "no forward has this port of " + key.Addr.String()}
 	}
 	if v, ok := s.virtualFor(key.Addr); ok {
+		if served {
+			return Explanation{Outcome: Rejected, By: "no forward has this port of " + key.Addr.String()}
+		}
 		return Explanation{Outcome: v.Miss.outcome(), By: "virtual " + v.Prefix.Masked().String()}
 	}
 	hop := Hop{To: p.Dst, Share: 1}
@@ -133,6 +136,9 @@ func (s State) explainForward(f Forward, p Packet) Explanation {
 	total := 0
 	for _, t := range f.To {
 		total += t.Weight
+	}
+	if f.Elsewhere {
+		by += ", led elsewhere"
 	}
 	e := Explanation{Outcome: Forwarded, By: by}
 	for _, t := range f.To {

@@ -19,10 +19,10 @@ func appendFlows(list []flow, have Forward, want *Forward) []flow {
 	if want != nil {
 		drain = want.Drain
 	}
-	if have.Proto != UDP && (drain != DrainReset || len(have.To) == 0) {
+	if have.Proto != UDP && (drain != DrainReset || len(have.To) == 0) { // TCP stays with whom it began
 		return list
 	}
-	if want == nil || len(want.To) == 0 || len(have.To) == 0 {
+	if want == nil || len(want.To) == 0 || len(have.To) == 0 || want.Elsewhere != have.Elsewhere {
 		return append(list, flow{key: have.Key()})
 	}
 	stay := make(map[netip.AddrPort]bool, len(want.To))

@@ -35,6 +35,7 @@ type family struct {
 	targets   *nft.Set // address, protocol, port, slot -> address, port
 	rejected  *nft.Set // forwards without targets
 	dropped   *nft.Set // the same, silent
+	elsewhere *nft.Set // forwards that another load balancer leads to their targets
 	hairpin   *nft.Set // target to itself
 	masqAll   *nft.Set // forwards whose connections are all masqueraded
 	masqFar   *nft.Set // forwards whose connections from elsewhere are
@@ -125,6 +126,7 @@ func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback
 	}
 	f.rejected = &nft.Set{Name: "rejected" + suffix, Key: key, Comment: "forwards without targets"}
 	f.dropped = &nft.Set{Name: "dropped" + suffix, Key: key, Comment: "forwards without targets, silent"}
+	f.elsewhere = &nft.Set{Name: "elsewhere" + suffix, Key: key, Comment: "forwards of another load balancer"}
 	f.hairpin = &nft.Set{Name: "hairpin" + suffix, Key: []nft.Expr{saddr, daddr}, Comment: "targets that reach themselves"}
 	f.masqAll = &nft.Set{Name: "masquerade-all" + suffix, Key: key, Comment: "forwards, masqueraded from anywhere"}
 	f.masqFar = &nft.Set{Name: "masquerade-remote" + suffix, Key: key, Comment: "forwards, masqueraded from outside"}
@@ -166,7 +168,7 @@ const maxClients = 1 << 18
 func (f *family) sets() []*nft.Set {
 	return []*nft.Set{
 		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.targets,
-		f.rejected, f.dropped, f.hairpin, f.masqAll, f.masqFar, f.masqNot, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.local,
+		f.rejected, f.dropped, f.elsewhere, f.hairpin, f.masqAll, f.masqFar, f.masqNot, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.local,
 	}
 }
 
@@ -207,7 +209,7 @@ func (l *layout) chains() []*nft.Chain {
 		refuse.Rules = append(refuse.Rules, f.refuse()...)
 		back.Rules = append(back.Rules, f.back()...)
 		learn.Rules = append(learn.Rules, f.learn(l)...)
-		post.Rules = append(post.Rules, rule(inSet(f.saddr, f.networks), jump("outbound"+f.suffix)))
+		post.Rules = append(post.Rules, rule(inSet(f.asked(), f.elsewhere), jump("translated")), rule(inSet(f.saddr, f.networks), jump("outbound"+f.suffix)))
 		perFamily = append(perFamily,
 			l.serve("serve"+f.suffix, f, false),
 			l.serve("node"+f.suffix, f, true),
@@ -216,6 +218,8 @@ func (l *layout) chains() []*nft.Chain {
 			chain("outbound"+f.suffix,
 				rule(inSet(f.daddr, f.networks), ret), rule(inSet(f.daddr, f.excluded), ret),
 				rule(nft.Within{Field: f.daddr, Prefix: f.multicast}, ret), rule(nft.Masquerade{})),
+			// An address of a forward may be local by a route: its ports are refused here.
+			chain("silence"+f.suffix, rule(inSet(f.daddr, f.addresses), goTo("rejection")), rule(nft.Verdict{Code: nft.Drop})),
 		)
 	}
 	// "reject" is a word of nft: a chain of that name cannot be loaded from a listing.
@@ -246,8 +250,8 @@ func (l *layout) serve(name string, f *family, node bool) *nft.Chain {
 		rule(nft.ClearMark{Bits: l.mark}), put,
 		rule(nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.mark}, Map: l.lanes}))
 	if !node {
-		// What has no targets is refused later, and no node port stands in for it.
-		c.Rules = append(c.Rules, rule(inSet(key, f.rejected), accept), rule(inSet(key, f.dropped), accept))
+		// What has no targets is refused later, and no node port stands in for it, nor for what others lead.
+		c.Rules = append(c.Rules, rule(inSet(key, f.rejected), accept), rule(inSet(key, f.dropped), accept), rule(inSet(key, f.elsewhere), accept))
 	}
 	return c
 }
@@ -268,6 +272,7 @@ func (f *family) dispatch() []nft.Rule {
 func (f *family) refuse() []nft.Rule {
 	drop := nft.Verdict{Code: nft.Drop}
 	return []nft.Rule{
+		rule(inSet(f.key, f.elsewhere), ret),
 		rule(inSet(f.key, f.rejected), goTo("rejection")),
 		rule(inSet(f.key, f.dropped), drop),
 		rule(inSet(f.nodeKey, f.rejected), inSet(f.daddr, f.local), isLocal(false), goTo("rejection")),
@@ -295,7 +300,7 @@ func (f *family) learn(l *layout) []nft.Rule {
 
 // back gives translated connections a source that answers come back to.
 func (f *family) back() []nft.Rule {
-	origin := nft.Concat{f.origin, nft.MetaL4Proto, nft.CTOrigProtoDst}
+	origin := f.asked()
 	node := nft.Concat{nft.Zeroed{Of: f.origin}, nft.MetaL4Proto, nft.CTOrigProtoDst}
 	remote := goTo("remote" + f.suffix)
 	return []nft.Rule{
@@ -307,3 +312,6 @@ func (f *family) back() []nft.Rule {
 		rule(inSet(node, f.masqFar), remote),
 	}
 }
+
+// asked is the forward that a connection was opened to.
+func (f *family) asked() nft.Concat { return nft.Concat{f.origin, nft.MetaL4Proto, nft.CTOrigProtoDst} }

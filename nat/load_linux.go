@@ -58,7 +58,7 @@ type reader struct {
 	c     *Client
 	w     *world
 	slots map[Key][]netip.AddrPort
-	doors map[Key]uint32 // lane numbers; zero for refused forwards
+	doors map[Key]uint32 // lane numbers of those that have targets; zero for those led elsewhere
 	plain map[Key]bool   // forwards that masquerade less than the node port
 	// shares are weights that are not the number of slots.
 	shares map[share]int
@@ -181,12 +181,14 @@ func (r *reader) entries() {
 		if !served {
 			continue
 		}
-		l, ok := r.w.lanes[laneFor(en)]
-		if !ok || l.number != number {
-			r.bad = true
-			continue
+		if !en.Elsewhere {
+			l, ok := r.w.lanes[laneFor(en)]
+			if !ok || l.number != number {
+				r.bad = true
+				continue
+			}
+			l.count++
 		}
-		l.count++
 		for _, t := range en.slots {
 			if !t.IsValid() {
 				r.bad = true

@@ -96,6 +96,15 @@ type Forward struct {
 	// Masquerade says which connections reach a target under an address of
 	// this host. The zero value is only those of a target to itself.
 	Masquerade Masquerade
+
+	// Elsewhere leaves it to another load balancer of the host, such as IPVS
+	// with net.ipv4.vs.conntrack set, to lead the connections to To. The rest
+	// of the forward holds: who is allowed, whom to masquerade, what becomes
+	// of connections while To is empty and of UDP clients of removed targets.
+	// The address may be local to the host by a route; inside of a Virtual
+	// range its other ports are rejected all the same. A node port cannot be
+	// left to others, and Algorithm, Affinity and weights mean nothing then.
+	Elsewhere bool
 }
 
 // Key returns the forward's identity.

@@ -231,6 +231,9 @@ func randomState(r *rand.Rand) nat.State {
 			if r.IntN(8) == 0 {
 				f.Algorithm = nat.SourceHash
 			}
+			if r.IntN(4) == 0 && !addr.IsUnspecified() {
+				f.Elsewhere, f.Algorithm, f.Affinity = true, nat.Random, 0
+			}
 			for range r.IntN(5) {
 				to := netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})
 				if addr.Is6() {

@@ -115,8 +115,16 @@ func virtualElements(v Virtual) []nft.Element {
 	list := nft.Range(v.Prefix)
 	verdict := goTo("rejection")
 	if v.Miss == Drop {
-		verdict = nft.Verdict{Code: nft.Drop}
+		verdict = silence(v.Prefix.Addr())
 	}
 	list[0].Verdict = &verdict
 	return list
+}
+
+// silence is what meets packets to a range that drops.
+func silence(a netip.Addr) nft.Verdict {
+	if a.Is4() {
+		return goTo("silence4")
+	}
+	return goTo("silence6")
 }

@@ -22,7 +22,7 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 	if err := r.elements(ctx, f.targets, drop, func(e *nft.Element) { r.target(f, e) }); err != nil {
 		return err
 	}
-	for _, s := range []*nft.Set{f.forwards, f.rejected, f.dropped} {
+	for _, s := range []*nft.Set{f.forwards, f.rejected, f.dropped, f.elsewhere} {
 		var seen []Key
 		reset := func() {
 			for _, k := range seen {
@@ -40,12 +40,15 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 			seen = append(seen, k)
 			en := &entry{Forward: Forward{Addr: k.Addr, Port: k.Port, Proto: k.Proto, Name: e.Comment}}
 			en.note(e.Extra)
-			if (s == f.dropped && en.Empty != Drop) || (s == f.rejected && en.Empty != Reject) {
+			if (s == f.dropped && en.Empty != Drop) || (s == f.rejected && en.Empty != Reject) || s == f.forwards && en.Elsewhere || s == f.elsewhere && !en.Elsewhere {
 				r.bad = true
 			}
 			r.w.forwards[k] = en
-			if s == f.forwards && len(e.Data) == 4 {
+			switch {
+			case s == f.forwards && len(e.Data) == 4:
 				r.doors[k] = binary.NativeEndian.Uint32(e.Data)
+			case s == f.elsewhere:
+				r.doors[k] = 0 // no lane
 			}
 		})
 		if err != nil {

@@ -24,7 +24,7 @@ func (r *reader) ranges(ctx context.Context, f *family) error {
 	}
 	return r.prefixes(ctx, f.virtual, func(p netip.Prefix, e *nft.Element) {
 		v := Virtual{Prefix: p}
-		if e.Verdict != nil && e.Verdict.Code == nft.Drop {
+		if e.Verdict != nil && *e.Verdict == silence(p.Addr()) {
 			v.Miss = Drop
 		}
 		r.w.virtual[p] = v

@@ -80,6 +80,8 @@ func parseForward(t testing.TB, w []string) nat.Forward {
 			f.Algorithm = nat.SourceHash
 		case "maglev":
 			f.Algorithm = nat.Maglev
+		case "elsewhere":
+			f.Elsewhere = true
 		case "sticky":
 			f.Affinity = 3 * time.Hour
 		case "remote":

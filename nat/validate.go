@@ -182,6 +182,13 @@ func (f *faults) forward(at string, w *Forward) {
 	if w.Masquerade > MasqueradeAll {
 		f.add(at+".masquerade", "unknown %s", w.Masquerade)
 	}
+	switch {
+	case !w.Elsewhere:
+	case w.Addr.IsValid() && w.Addr.IsUnspecified():
+		f.add(at+".elsewhere", "a node port cannot be left to others")
+	case w.Affinity != 0 || w.Algorithm != Random:
+		f.add(at+".elsewhere", "algorithm and affinity are for who leads the connections")
+	}
 	if w.Affinity < 0 || w.Affinity > maxAffinity || w.Affinity%time.Second != 0 {
 		f.add(at+".affinity", "%s is not whole seconds up to %s", w.Affinity, maxAffinity)
 	}
