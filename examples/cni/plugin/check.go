@@ -1,0 +1,141 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/podplumb/podplumb/examples/cni/ipam"
+	"github.com/podplumb/podplumb/examples/cni/record"
+	"github.com/podplumb/podplumb/nat"
+)
+
+func (p *plugin) check(ctx context.Context, args *skel.CmdArgs) error {
+	r, err := newRequest(args)
+	if err != nil {
+		return err
+	}
+	file, err := r.store.Open(ctx, r.key)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && (file.Have == nil || !file.Have.Done) {
+		return fail(codeDamaged, "call DEL, then ADD", "there is no record of a finished ADD of %s", r.key)
+	}
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	damage, err := p.damage(ctx, r.store, file.Have)
+	if err != nil {
+		return err
+	}
+	if len(damage) > 0 {
+		return withCode(codeDamaged, "call DEL, then ADD", errors.Join(damage...))
+	}
+	return nil
+}
+
+// damage compares everything that an attachment has with its record.
+func (p *plugin) damage(ctx context.Context, s record.Store, a *record.Attachment) (out []error, err error) {
+	lost, err := lostLeases(ctx, s, a)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, lost...)
+	if err := checkNode(a.Node); err != nil {
+		out = append(out, err)
+	}
+	lost, err = lostLinks(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, lost...)
+	lost, err = lostEntries(ctx, s, a)
+	return append(out, lost...), err
+}
+
+func lostLeases(ctx context.Context, s record.Store, a *record.Attachment) (out []error, err error) {
+	if !a.Pool {
+		return nil, nil
+	}
+	leases, err := ipam.Open(ctx, s.Leases(a.Network))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, leases.Close()) }()
+	for _, x := range a.Addresses {
+		ok, err := leases.Holds(ipam.Owner{ContainerID: a.ContainerID, IfName: a.IfName}, x.Addr())
+		if err != nil {
+			return out, err
+		}
+		if !ok {
+			out = append(out, fmt.Errorf("address %s is not leased to the container", x.Addr()))
+		}
+	}
+	return out, nil
+}
+
+// lostLinks are the lines of the plan that would repair the bridge and the pair.
+func lostLinks(ctx context.Context, a *record.Attachment) (out []error, err error) {
+	c, err := openLinks(a)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	plan, err := c.Plan(ctx, a.State)
+	if err != nil {
+		return []error{err}, nil
+	}
+	for line := range strings.Lines(plan.String()) {
+		out = append(out, fmt.Errorf("repair needs: %s", strings.TrimSpace(line)))
+	}
+	return out, nil
+}
+
+// lostEntries are the elements of the table that are missing or not as they were, and claims on ports.
+func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out []error, err error) {
+	for _, k := range keys(a.Forwards) {
+		if !s.HoldsPort(a.Key, k) {
+			out = append(out, fmt.Errorf("host port %s is not claimed by the container", k))
+		}
+	}
+	if len(a.Masquerade)+len(a.Forwards) == 0 {
+		return out, nil
+	}
+	err = withTable(ctx, s, func(c *nat.Client) error {
+		plan, err := c.Plan(ctx, nat.State{})
+		if err != nil {
+			return err
+		}
+		_ = plan
+		have, err := c.Read(ctx)
+		if err != nil {
+			return err
+		}
+		out = append(out, missing(have, a)...)
+		return nil
+	})
+	return out, err
+}
+
+func missing(have nat.State, a *record.Attachment) (out []error) {
+	for _, p := range a.Masquerade {
+		if !slices.ContainsFunc(have.Networks, func(n nat.Network) bool { return n.Prefix == p }) {
+			out = append(out, fmt.Errorf("network %s is not masqueraded", p))
+		}
+	}
+	want := contribute(nat.State{Networks: have.Networks}, a)
+	mine := nat.State{Networks: want.Networks}
+	for _, f := range have.Forwards {
+		if slices.Contains(keys(a.Forwards), f.Key()) {
+			mine.Forwards = append(mine.Forwards, f)
+		}
+	}
+	for line := range strings.Lines(nat.Diff(mine, want).String()) {
+		out = append(out, fmt.Errorf("repair needs: %s", strings.TrimSpace(line)))
+	}
+	return out
+}

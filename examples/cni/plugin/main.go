@@ -1,0 +1,54 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/version"
+)
+
+const about = "podplumb-cni: bridge, ptp, host-local, portmap, bandwidth, tuning and sbr in one CNI plugin"
+
+// versions are those of the specification that configurations may be written in.
+var versions = version.PluginSupports("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+
+// timeout bounds a command, whose runtime has given up long before.
+const timeout = 90 * time.Second
+
+// Main is the program. at, if not nil, is told of each step of a command right after it, by the step's name.
+func Main(at func(step string)) {
+	// The process ends before there is any garbage worth collecting.
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(256 << 20)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	p := &plugin{at: at}
+	run := func(command func(context.Context, *skel.CmdArgs) error) func(*skel.CmdArgs) error {
+		return func(args *skel.CmdArgs) error { return explain(command(ctx, args)) }
+	}
+	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
+		Add: run(p.add), Del: run(p.del), Check: run(p.check),
+	}, versions, about)
+	if err == nil {
+		return
+	}
+	if perr := err.Print(); perr != nil {
+		fmt.Fprintln(os.Stderr, "podplumb-cni:", perr)
+	}
+	os.Exit(1)
+}
+
+type plugin struct {
+	at func(step string)
+}
+
+// passed tells the observer that a step is done.
+func (p *plugin) passed(step string) {
+	if p.at != nil {
+		p.at(step)
+	}
+}
