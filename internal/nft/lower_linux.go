@@ -93,6 +93,8 @@ func (l *lowering) stmt(s Stmt) {
 			e = &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}
 		}
 		l.add(e)
+	case filtering:
+		s.lower(l, reg)
 	default:
 		l.err = fmt.Errorf("unknown statement %T", s)
 	}
