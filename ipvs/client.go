@@ -48,6 +48,9 @@ func (c *Client) Stats(ctx context.Context, keys ...Key) ([]ServiceStats, error)
 	return c.stats(ctx, keys)
 }
 
+// Owns returns Config.Owns.
+func (c *Client) Owns() Owns { return c.owns }
+
 // Zero sets the counters of the named services and their destinations to zero; without keys, of all that the client owns.
 func (c *Client) Zero(ctx context.Context, keys ...Key) error { return c.zero(ctx, keys) }
 

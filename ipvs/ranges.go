@@ -1,18 +1,19 @@
 package ipvs
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 )
 
 // Range is a network whose addresses belong to services. One local route makes this machine take packets for all of them: no device holds
-// the addresses, and a new service costs no address.
+// the addresses, and a new service costs no address. A range of a single address that a device of the machine has is left out: packets for it
+// come in already, and its other ports are the machine's.
 type Range struct {
 	Prefix netip.Prefix
 
 	// Source is the address of this machine from which it connects to services of the range itself. Without this hint the kernel
-	// would take the service's own address, to which a destination cannot answer.
+	// would take the service's own address, to which a destination cannot answer. Zero takes the address that the machine has
+	// towards its default route, else the first that other machines can reach, if there is any.
 	Source netip.Addr
 
 	// Open leaves ports that no service takes to the machine: a program that listens on all addresses answers there too. Otherwise
@@ -38,7 +39,7 @@ func (o Owns) checkRanges(ranges []Range) error {
 		case !slices.ContainsFunc(o.Prefixes, func(p netip.Prefix) bool { return p.Bits() <= r.Prefix.Bits() && p.Contains(r.Prefix.Addr()) }):
 			f.add(".prefix", "%s: %w", r.Prefix, ErrNotOwned)
 		}
-		if !r.Source.IsValid() || r.Source.Is4() != r.Prefix.Addr().Is4() || r.Source.Zone() != "" {
+		if r.Source.IsValid() && (r.Source.Is4() != r.Prefix.Addr().Is4() || r.Source.Zone() != "") {
 			f.add(".source", "%s is not an address of the prefix's family", r.Source)
 		}
 		for j := range i {
@@ -52,7 +53,10 @@ func (o Owns) checkRanges(ranges []Range) error {
 
 // String returns "10.96.0.0/16 from 192.168.50.10", with "open" when it is.
 func (r Range) String() string {
-	s := fmt.Sprintf("%s from %s", r.Prefix, r.Source)
+	s := r.Prefix.String()
+	if r.Source.IsValid() {
+		s += " from " + r.Source.String()
+	}
 	if r.Open {
 		s += " open"
 	}

@@ -78,6 +78,20 @@ func TestRanges(t *testing.T) {
 	require.ErrorContains(t, err, "ranges[1].source: "+ranges[1].Source.String()+" is not an address of the prefix's family")
 	require.ErrorContains(t, err, "ranges[2].prefix: 10.96.1.0/24 overlaps ranges[1], 10.96.0.0/17")
 	require.ErrorContains(t, err, "ranges[3].prefix: no prefix")
+
+	// Without a source the machine's own address towards others is taken; an address that the machine has is left as it is.
+	all := newClient(t, l.director, ipvs.Everything())
+	own := netip.PrefixFrom(ranges[0].Source, 32)
+	require.NoError(t, all.SyncRanges(t.Context(), []ipvs.Range{{Prefix: ranges[0].Prefix}, {Prefix: ranges[1].Prefix}, {Prefix: own}}))
+	have, err = all.Ranges(t.Context())
+	require.NoError(t, err)
+	require.Len(t, have, 2, "not %s", own)
+	for i, r := range have {
+		require.True(t, r.Source.IsValid(), r)
+		require.Contains(t, nstest.Run(t, l.director, "ip", "-o", "address", "show", "scope", "global"), " "+r.Source.String()+"/")
+		require.Equal(t, r.Source, nstest.Reaches(t, l.director, "tcp", vip(i == 1, 80)).Client.Addr())
+	}
+	require.NoError(t, all.SyncRanges(t.Context(), nil))
 	err = mine.SyncRanges(t.Context(), []ipvs.Range{{Prefix: netip.MustParsePrefix("10.96.0.0/16"), Source: netip.MustParseAddr("192.0.2.99"), Open: true}})
 	require.ErrorContains(t, err, "is 192.0.2.99 an address of this machine?")
 }

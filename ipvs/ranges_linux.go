@@ -84,6 +84,9 @@ func (c *Client) syncRanges(ctx context.Context, want []Range) error {
 		return opError("sync", "ranges", err)
 	}
 	defer filter.Close()
+	if want, err = resolveRanges(ctx, routes, want); err != nil {
+		return opError("sync", "ranges", err)
+	}
 	// The guard is there before the first packet is, and goes after the last.
 	have, err := c.readRanges(ctx, routes)
 	if err != nil {
