@@ -31,11 +31,15 @@ func (b *natBackend) Apply(ctx context.Context, p Plan) error {
 	if err != nil {
 		return err
 	}
+	return b.apply(ctx, p.Full, part)
+}
+
+func (b *natBackend) apply(ctx context.Context, full bool, part natChange) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ports, idle := b.after(part)
-	if p.Full || idle || !part.onlyForwards(b.have) {
-		return b.all(ctx, p.Full, part)
+	if full || idle || !part.onlyForwards(b.have) {
+		return b.all(ctx, full, part)
 	}
 	if _, err := b.client.Update(ctx, nat.Change{Set: part.set, Drop: part.drop}); err != nil {
 		return err
