@@ -172,7 +172,7 @@ func TestOracle(t *testing.T) {
 	deadline := time.Now().Add(*oracleTime)
 	cells, denied, worlds := 0, 0, 0
 	for seed := uint64(0); seed < 20 || time.Now().Before(deadline); seed++ {
-		s := newDice(seed, seed%4 == 3).state(6, 5, int(seed%5))
+		s := newDice(seed, seed%4 == 3).state(6, 4, int(seed%3)*3)
 		if seed%4 != 3 {
 			faultless(t, s)
 		}

@@ -60,7 +60,7 @@ func (d dice) port() policy.Port {
 	case 0:
 		return p
 	case 1:
-		p.Port = &policy.PortRef{Name: pick(d, []string{"web", "dns", "none"})}
+		p.Port = &policy.PortRef{Name: pick(d, []string{"web", "web", "dns", "none"})}
 	case 2:
 		first := pick(d, worldPorts[1:])
 		last := min(65535, int32(first)+d.Int32N(20))
@@ -71,9 +71,9 @@ func (d dice) port() policy.Port {
 	default:
 		p.Port = &policy.PortRef{Number: int32(pick(d, worldPorts[1:]))}
 	}
-	if d.faulty && d.oneIn(20) {
+	if d.faulty && d.oneIn(8) {
 		last := int32(80)
-		p.Port, p.EndPort = pick(d, []*policy.PortRef{nil, {Name: "web"}, {Number: 81}}), &last
+		p.Port, p.EndPort = pick(d, []*policy.PortRef{nil, {Name: "web"}, {Name: "web"}, {Number: 81}}), &last
 	}
 	return p
 }

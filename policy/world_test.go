@@ -35,7 +35,7 @@ func some[T any](d dice, most int, make func() T) []T {
 // The things that a world is made of.
 var (
 	worldProtocols = []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP, "ICMP"}
-	worldPorts     = []uint16{0, 1, 53, 80, 81, 99, 8080, 65535}
+	worldPorts     = []uint16{0, 53, 80, 81, 65535}
 	worldOutside   = []netip.Addr{
 		netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.129"), netip.MustParseAddr("10.99.0.1"),
 		netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:0:1::1"),
@@ -44,7 +44,7 @@ var (
 	worldBlocks = map[string]string{
 		"0.0.0.0/0": "0.0.0.0/0", "::/0": "::/0", "10.0.0.0/8": "10.0.0.0/8", "10.244.0.0/16": "10.244.0.0/16", "10.244.1.0/24": "10.244.1.0/24",
 		"10.244.1.77/24": "10.244.1.0/24", "10.244.1.1/32": "10.244.1.1/32", "192.0.2.0/24": "192.0.2.0/24", "192.0.2.128/25": "192.0.2.128/25",
-		"010.0244.001.00/024": "10.244.1.0/24", "::ffff:10.244.0.0/112": "10.244.0.0/16", "::ffff:0:0/95": "::fffe:0:0/95", "10.0.0.1/32": "10.0.0.1/32",
+		"010.0244.001.00/024": "10.244.1.0/24", "::ffff:10.244.0.0/112": "10.244.0.0/16", "::ffff:10.0.0.0/104": "10.0.0.0/8", "::ffff:0:0/95": "::fffe:0:0/95", "10.0.0.1/32": "10.0.0.1/32",
 		"fd00::/8": "fd00::/8", "fd00:244::/32": "fd00:244::/32", "fd00:244:1::/48": "fd00:244:1::/48", "fd00:244:1::1/128": "fd00:244:1::1/128",
 		"2001:db8::/32": "2001:db8::/32", "2001:0DB8:0:1::9/64": "2001:db8:0:1::/64", "fd00:0000::01/128": "fd00::1/128",
 	}
@@ -80,7 +80,7 @@ func (d dice) selector() policy.Selector {
 		}
 		return r
 	})
-	if d.oneIn(4) {
+	if d.oneIn(2) {
 		return policy.Selector{}
 	}
 	return s
@@ -94,7 +94,7 @@ func (d dice) maybeSelector(n int) *policy.Selector {
 	return &s
 }
 
-var worldNamespaces = []string{"n0", "n1", "n2"}
+var worldNamespaces = []string{"n0", "n1"}
 
 // state makes a world of so many pods, policies and cluster policies at most.
 func (d dice) state(pods, policies, cluster int) policy.State {
@@ -120,9 +120,11 @@ func (d dice) state(pods, policies, cluster int) policy.State {
 	for i := range d.IntN(cluster + 1) {
 		s.ClusterPolicies = append(s.ClusterPolicies, d.clusterPolicy(fmt.Sprintf("c%d", i)))
 	}
-	s.Domains = map[string][]netip.Addr{"a.example.com": {worldOutside[0], worldOutside[3]}, "example.com": {worldOutside[1]}}
+	s.Domains = map[string][]netip.Addr{"a.example.com": {worldOutside[0], worldOutside[3]}, "example.com": {worldOutside[1]}, "notexample.com": {worldOutside[2]}}
 	d.Shuffle(len(s.Policies), func(i, j int) { s.Policies[i], s.Policies[j] = s.Policies[j], s.Policies[i] })
-	d.Shuffle(len(s.ClusterPolicies), func(i, j int) { s.ClusterPolicies[i], s.ClusterPolicies[j] = s.ClusterPolicies[j], s.ClusterPolicies[i] })
+	d.Shuffle(len(s.ClusterPolicies), func(i, j int) {
+		s.ClusterPolicies[i], s.ClusterPolicies[j] = s.ClusterPolicies[j], s.ClusterPolicies[i]
+	})
 	return s
 }
 
@@ -130,8 +132,8 @@ func (d dice) pod(i int) policy.Pod {
 	node := d.IntN(2)
 	p := policy.Pod{Meta: policy.Meta{Namespace: pick(d, worldNamespaces), Name: fmt.Sprintf("pod%d", i), Labels: d.labels()}}
 	last := i + 1
-	if d.oneIn(12) && i > 0 {
-		last, node = i, 0 // the address that the pod before may have
+	if d.oneIn(6) && i > 0 {
+		last = i // the address that the pod before may have
 	}
 	four, six := fmt.Sprintf("10.244.%d.%d", node, last), fmt.Sprintf("fd00:244:%d::%d", node, last)
 	switch d.IntN(4) {
@@ -153,7 +155,7 @@ func (d dice) pod(i int) policy.Pod {
 		p.Spec.NodeName, p.Status.HostIP = "", fmt.Sprintf("10.0.0.%d", node+1)
 		p.Status.HostIPs = some(d, 1, func() policy.HostIP { return policy.HostIP{IP: fmt.Sprintf("fd00::%d", node+1)} })
 	}
-	p.Spec.Containers = some(d, 2, func() policy.Container { return policy.Container{Ports: d.containerPorts()} })
+	p.Spec.Containers = some(d, 3, func() policy.Container { return policy.Container{Ports: d.containerPorts()} })
 	p.Spec.InitContainers = some(d, 1, func() policy.Container {
 		return policy.Container{RestartPolicy: pick(d, []string{"", "Always"}), Ports: d.containerPorts()}
 	})
@@ -163,7 +165,7 @@ func (d dice) pod(i int) policy.Pod {
 func (d dice) containerPorts() []policy.ContainerPort {
 	return some(d, 3, func() policy.ContainerPort {
 		return policy.ContainerPort{
-			Name: pick(d, []string{"", "web", "dns"}), ContainerPort: pick(d, worldPorts[1:]),
+			Name: pick(d, []string{"web", "web", "dns"}), ContainerPort: pick(d, worldPorts[1:]),
 			Protocol: pick(d, []policy.Protocol{"", policy.TCP, policy.UDP, policy.SCTP}),
 		}
 	})
