@@ -15,19 +15,19 @@ import (
 // appendLeft adds the targets that clients of a forward with affinity may be
 // kept on though they are gone.
 func appendLeft(list []flow, have Forward, want *Forward) []flow {
-	if have.Affinity == 0 || len(have.To) == 0 {
+	if have.Affinity == 0 || len(have.To)+len(have.Near) == 0 {
 		return list
 	}
-	if want == nil || len(want.To) == 0 || want.Affinity == 0 {
+	// Near clients and others know each other's targets once the two are told apart, or no longer.
+	if want == nil || len(want.To)+len(want.Near) == 0 || want.Affinity == 0 || (len(have.Near) == 0) != (len(want.Near) == 0) {
 		return append(list, flow{key: have.Key()})
 	}
-	stay := make(map[netip.AddrPort]bool, len(want.To))
-	for _, t := range want.To {
-		stay[netip.AddrPortFrom(t.Addr, t.Port)] = true
-	}
-	for _, t := range have.To {
-		if at := netip.AddrPortFrom(t.Addr, t.Port); !stay[at] {
-			list = append(list, flow{key: have.Key(), target: at})
+	for _, lists := range [][2][]Target{{have.To, want.To}, {have.Near, want.Near}} {
+		stay := targetSet(lists[1])
+		for _, t := range lists[0] {
+			if at := netip.AddrPortFrom(t.Addr, t.Port); !stay[at] {
+				list = append(list, flow{key: have.Key(), target: at})
+			}
 		}
 	}
 	return list

@@ -52,7 +52,7 @@ func widest[T any](list []T, prefix func(*T) *netip.Prefix) []T {
 }
 
 func (f Forward) canonical() Forward {
-	f.To = canonicalTargets(f.To)
+	f.To, f.Near = canonicalTargets(f.To), canonicalTargets(f.Near)
 	f.Allow = widest(f.Allow, func(p *netip.Prefix) *netip.Prefix { return p })
 	f.Deny = widest(f.Deny, func(p *netip.Prefix) *netip.Prefix { return p })
 	return f

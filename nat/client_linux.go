@@ -163,21 +163,28 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 	if err := change.Validate(); err != nil {
 		return Plan{}, c.fail("update", err)
 	}
-	return c.again(ctx, "update", func() (Plan, error) {
-		if c.damaged || !c.exists && c.goal != nil && c.goal != c.world {
-			// Others flushed or broke the table: what it held comes back
-			// together with the change.
-			if c.goal == nil {
-				return Plan{}, errDamaged
-			}
-			return c.diff(c.goal.state().with(change)), nil
+	return c.again(ctx, "update", func() (Plan, error) { return c.planChange(change) })
+}
+
+// planChange is what a change takes, when world is known.
+func (c *Client) planChange(change Change) (Plan, error) {
+	if c.damaged || !c.exists && c.goal != nil && c.goal != c.world {
+		// Others flushed or broke the table: what it held comes back together
+		// with the change.
+		if c.goal == nil {
+			return Plan{}, ErrDamaged
 		}
-		p := c.world.changes(change)
-		if !c.exists && !p.Empty() {
-			p.skeleton = plan.Add
+		p, err := c.goal.changes(change)
+		if err != nil {
+			return Plan{}, err
 		}
-		return p, nil
-	})
+		return c.diff(c.goal.state().with(p)), nil
+	}
+	p, err := c.world.changes(change)
+	if err == nil && !c.exists && !p.Empty() {
+		p.skeleton = plan.Add
+	}
+	return p, err
 }
 
 // again plans and does it, anew when others changed the ruleset in between.

@@ -186,6 +186,9 @@ func (t *transaction) flush(ctx context.Context) error {
 // write appends the edits to the batch. Deletions of a set come before its
 // additions, so that an element can be replaced.
 func (t *transaction) write() {
+	if t.c.world != nil {
+		t.c.world.settle(t.edits)
+	}
 	table, e := t.c.lay.table, t.edits
 	for _, s := range e.order {
 		t.batch.DelElements(table, s, e.sets[s].del)

@@ -50,7 +50,7 @@ func (k Key) compare(o Key) int {
 // equal compares canonical forwards.
 func (f *Forward) equal(o *Forward) bool {
 	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Drain == o.Drain && f.Algorithm == o.Algorithm &&
-		f.Affinity == o.Affinity && f.Elsewhere == o.Elsewhere && slices.Equal(f.To, o.To) &&
+		f.Affinity == o.Affinity && f.Elsewhere == o.Elsewhere && slices.Equal(f.To, o.To) && slices.Equal(f.Near, o.Near) &&
 		slices.Equal(f.Allow, o.Allow) && slices.Equal(f.Deny, o.Deny)
 }
 
@@ -108,6 +108,9 @@ func (f Forward) detail() string {
 		b.WriteString(f.Name + " ")
 	}
 	b.WriteString("to " + f.targets())
+	if len(f.Near) > 0 {
+		b.WriteString(" near to " + join(f.Near))
+	}
 	if f.Elsewhere {
 		b.WriteString(" led elsewhere")
 	}
@@ -115,10 +118,10 @@ func (f Forward) detail() string {
 		b.WriteString(" by " + f.Algorithm.String())
 	}
 	if len(f.Allow) > 0 {
-		b.WriteString(" allow " + join(f.Allow))
+		b.WriteString(" allow " + spaced(f.Allow))
 	}
 	if len(f.Deny) > 0 {
-		b.WriteString(" deny " + join(f.Deny))
+		b.WriteString(" deny " + spaced(f.Deny))
 	}
 	if f.Affinity != 0 {
 		b.WriteString(" affinity " + f.Affinity.String())
@@ -137,11 +140,7 @@ func (f Forward) targets() string {
 	if len(f.To) == 0 {
 		return f.Empty.String()
 	}
-	s := make([]string, len(f.To))
-	for i, t := range f.To {
-		s[i] = t.String()
-	}
-	return strings.Join(s, ", ")
+	return join(f.To)
 }
 
 func (f Forward) change(want Forward) string {
@@ -150,7 +149,14 @@ func (f Forward) change(want Forward) string {
 		parts = append(parts, fmt.Sprintf("name %q -> %q", f.Name, want.Name))
 	}
 	if !slices.Equal(f.To, want.To) {
-		parts = append(parts, targetChanges(f, want))
+		s := "to " + targetChanges(f.To, want.To)
+		if len(want.To) == 0 {
+			s += " (now " + want.Empty.String() + ")"
+		}
+		parts = append(parts, s)
+	}
+	if !slices.Equal(f.Near, want.Near) {
+		parts = append(parts, "near to "+targetChanges(f.Near, want.Near))
 	}
 	if f.Empty != want.Empty {
 		parts = append(parts, "empty "+f.Empty.String()+" -> "+want.Empty.String())
@@ -163,7 +169,7 @@ func (f Forward) change(want Forward) string {
 		have, want []netip.Prefix
 	}{{"allow", f.Allow, want.Allow}, {"deny", f.Deny, want.Deny}} {
 		if !slices.Equal(list.have, list.want) {
-			parts = append(parts, fmt.Sprintf("%s [%s] -> [%s]", list.name, join(list.have), join(list.want)))
+			parts = append(parts, fmt.Sprintf("%s [%s] -> [%s]", list.name, spaced(list.have), spaced(list.want)))
 		}
 	}
 	if f.Affinity != want.Affinity {
@@ -181,17 +187,19 @@ func (f Forward) change(want Forward) string {
 	return strings.Join(parts, ", ")
 }
 
-func join(list []netip.Prefix) string {
+func spaced(list []netip.Prefix) string { return strings.ReplaceAll(join(list), ", ", " ") }
+
+func join[T fmt.Stringer](list []T) string {
 	s := make([]string, len(list))
-	for i, p := range list {
-		s[i] = p.String()
+	for i, v := range list {
+		s[i] = v.String()
 	}
-	return strings.Join(s, " ")
+	return strings.Join(s, ", ")
 }
 
-func targetChanges(have, want Forward) string {
+func targetChanges(have, want []Target) string {
 	var marks []string
-	for _, c := range plan.Diff(have.To, want.To,
+	for _, c := range plan.Diff(have, want,
 		func(t *Target) netip.AddrPort { return netip.AddrPortFrom(t.Addr, t.Port) },
 		netip.AddrPort.Compare, equal[Target]) {
 		switch c.Op() {
@@ -203,9 +211,5 @@ func targetChanges(have, want Forward) string {
 			marks = append(marks, "-"+c.Key.String())
 		}
 	}
-	s := "to " + strings.Join(marks, " ")
-	if len(want.To) == 0 {
-		s += " (now " + want.Empty.String() + ")"
-	}
-	return s
+	return strings.Join(marks, " ")
 }

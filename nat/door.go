@@ -1,90 +1,119 @@
 package nat
 
 import (
+	"bytes"
+	"slices"
+
 	"github.com/podplumb/podplumb/internal/nft"
 )
 
-// entrance edits the element that leads from the forward to its lane, or the
-// one that refuses while there are no targets.
-func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) error {
-	from, to := w.door(f, have), w.door(f, next)
-	var fromLane, toLane lane
-	if from == f.forwards {
-		fromLane = laneFor(have)
-	}
-	if to == f.forwards {
-		toLane = laneFor(next)
-	}
-	if from == to && fromLane == toLane && (have == nil || have.Name == next.Name && have.Empty == next.Empty && have.Algorithm == next.Algorithm && have.Drain == next.Drain && have.Elsewhere == next.Elsewhere) {
+// A door is an element that a forward's packets meet by the forward's key: one
+// that leads to a lane, or one that turns them away.
+type door struct {
+	set  *nft.Set
+	lane lane // zero: none
+}
+
+// doors lists an entry's doors. The first also carries its name and notes.
+func (f *family) doors(en *entry) []door {
+	if en == nil {
 		return nil
 	}
-	if from != nil {
-		e.del(from, nft.Element{Key: key})
+	far := door{f.forwards, en.lane(len(en.slots), plain)}
+	switch {
+	case len(en.slots) > 0 && en.Elsewhere:
+		far = door{set: f.elsewhere}
+	case len(en.slots) > 0:
+	case en.Empty == Drop:
+		far = door{set: f.dropped}
+	default:
+		far = door{set: f.rejected}
 	}
-	var number uint32
-	if toLane.size != 0 {
-		n, err := w.takeLane(toLane, e)
-		if err != nil {
-			return err
+	if len(en.near) == 0 {
+		return []door{far}
+	}
+	if far.lane != (lane{}) {
+		far = door{f.far, en.lane(len(en.slots), outside)}
+	}
+	return []door{{f.forwards, lane{split: true, node: en.Key().node()}}, {f.near, en.lane(len(en.near), inside)}, far}
+}
+
+// entrance edits the elements that lead from the forward to its lanes, or that
+// refuse while there are no targets.
+func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) error {
+	from, to := f.doors(have), f.doors(next)
+	renoted := have != nil && next != nil && (have.Name != next.Name || !bytes.Equal(have.notes(), next.notes()))
+	// What stays is left alone, but for the first of a forward whose notes are others.
+	stays := func(d door, as int, list []door) bool {
+		i := slices.Index(list, d)
+		return i >= 0 && (i == 0) == (as == 0) && !(as == 0 && renoted)
+	}
+	for i, d := range from {
+		if !stays(d, i, to) {
+			e.del(d.set, nft.Element{Key: key})
 		}
-		number = n
 	}
-	if to != nil {
-		e.add(to, doorElement(f, to, key, next, number))
+	for i, d := range to {
+		if stays(d, i, from) {
+			continue
+		}
+		el := nft.Element{Key: key}
+		if d.lane != (lane{}) {
+			number, err := w.takeLane(d.lane, e)
+			if err != nil {
+				return err
+			}
+			el.Data = nft.AppendUint32(nil, number)
+		}
+		if i == 0 {
+			el.Comment, el.Extra = next.Name, next.notes()
+		}
+		e.add(d.set, el)
 	}
-	if fromLane.size != 0 {
-		// An unused lane stays for the next forward of its size: opening one
-		// costs more than a chain that nothing leads to.
-		w.lanes[fromLane].count--
+	for i, d := range from {
+		if d.lane != (lane{}) && !stays(d, i, to) {
+			// An unused lane stays for the next forward of its size: opening one
+			// costs more than a chain that nothing leads to.
+			w.leaveLane(d.lane)
+		}
 	}
 	return nil
 }
 
-// door is the set that an entry's forward is in.
-func (w *world) door(f *family, en *entry) *nft.Set {
-	switch {
-	case en == nil:
-		return nil
-	case len(en.slots) > 0 && en.Elsewhere:
-		return f.elsewhere
-	case len(en.slots) > 0:
-		return f.forwards
-	case en.Empty == Drop:
-		return f.dropped
+// Positions of an entry's notes, and the bits of the last.
+const (
+	noteEmpty = iota
+	noteAlgorithm
+	noteDrain
+	noteFlags
+	noteCount
+
+	flagElsewhere = 1
+	flagSources   = 2
+)
+
+// notes is what of a forward no element's key or value tells. It is kept
+// beside the first door so that it can be read back; nil when all is zero.
+func (en *entry) notes() []byte {
+	b := []byte{byte(en.Empty), byte(en.Algorithm), byte(en.Drain), 0}
+	if en.Elsewhere {
+		b[noteFlags] |= flagElsewhere
 	}
-	return f.rejected
-}
-
-// notes is what of a forward no rule needs. It is kept beside its element so
-// that it can be read back.
-type notes struct {
-	empty     Refusal
-	algorithm Algorithm
-	drain     Drain
-	elsewhere bool
-}
-
-func (n notes) encode() []byte {
-	b := []byte{byte(n.empty), byte(n.algorithm), byte(n.drain)}
-	if n.elsewhere {
-		b = append(b, 1)
+	if len(en.Allow)+len(en.Deny) > 0 {
+		b[noteFlags] |= flagSources
+	}
+	if bytes.Equal(b, make([]byte, noteCount)) {
+		return nil
 	}
 	return b
 }
 
-func (f *Forward) note(b []byte) {
-	if len(b) >= 3 {
-		f.Empty, f.Algorithm, f.Drain, f.Elsewhere = Refusal(b[0]), Algorithm(b[1]), Drain(b[2]), len(b) > 3
+// note takes notes in and says whether source ranges go with them.
+func (f *Forward) note(b []byte) (sources bool) {
+	if len(b) < noteCount {
+		return false
 	}
-}
-
-func doorElement(f *family, door *nft.Set, key []byte, en *entry, number uint32) nft.Element {
-	el := nft.Element{Key: key, Comment: en.Name}
-	if door == f.forwards {
-		el.Data = nft.AppendUint32(nil, number)
-	}
-	if n := (notes{en.Empty, en.Algorithm, en.Drain, en.Elsewhere}); n != (notes{}) {
-		el.Extra = n.encode()
-	}
-	return el
+	f.Empty, f.Algorithm, f.Drain = Refusal(b[noteEmpty]), Algorithm(b[noteAlgorithm]), Drain(b[noteDrain])
+	f.Elsewhere = b[noteFlags]&flagElsewhere != 0
+	return b[noteFlags]&flagSources != 0
 }

@@ -15,15 +15,11 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 	next := (*entry)(nil)
 	if want != nil {
 		next = &entry{Forward: *want}
-		var old []netip.AddrPort
+		var old entry
 		if have != nil {
-			old = have.slots
+			old = *have
 		}
-		if want.Algorithm == Maglev {
-			next.slots = maglev(want.To)
-		} else {
-			next.slots = place(old, want.To)
-		}
+		next.slots, next.near = want.place(old.slots, want.To), want.place(old.near, want.Near)
 	}
 	f := w.lay.of(k.Addr)
 	key := forwardKey(k)
@@ -31,16 +27,19 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 	if err := w.entrance(f, key, have, next, e); err != nil {
 		return err
 	}
-	if !k.node() {
-		w.count(w.addresses, f.addresses, addressElement, k.Addr, have, next, e)
+	switch {
+	case k.node():
+	case have == nil && next != nil:
+		w.addresses.add(k.Addr, 1)
+	case have != nil && next == nil:
+		w.addresses.add(k.Addr, -1)
 	}
 	w.flags(f, key, have, next, e)
-	w.contrast(f, k, have, next, e)
 	w.sources(f, key, have, next, e)
 	if err := w.affinity(f, key, have, next, e); err != nil {
 		return err
 	}
-	w.hairpins(f, have, next, e)
+	w.hairpins(have, next)
 	if next == nil {
 		delete(w.forwards, k)
 	} else {
@@ -49,53 +48,38 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 	return nil
 }
 
-// count keeps an element that several forwards share while one needs it.
-func (w *world) count(uses map[netip.Addr]int, s *nft.Set, element func(netip.Addr) nft.Element, a netip.Addr, have, next *entry, e *edits) {
-	switch {
-	case have == nil && next != nil:
-		if uses[a]++; uses[a] == 1 {
-			e.add(s, element(a))
-		}
-	case have != nil && next == nil:
-		if uses[a]--; uses[a] == 0 {
-			delete(uses, a)
-			e.del(s, element(a))
-		}
+// place fills the slots for a list of targets.
+func (f *Forward) place(old []netip.AddrPort, targets []Target) []netip.AddrPort {
+	if f.Algorithm == Maglev {
+		return maglev(targets)
 	}
+	return place(old, targets)
 }
 
-func addressElement(a netip.Addr) nft.Element { return nft.Element{Key: a.AsSlice()} }
-
-func hairpinElement(a netip.Addr) nft.Element {
-	return nft.Element{Key: nft.AppendAddr(nft.AppendAddr(make([]byte, 0, 32), a), a)}
-}
-
-// flags edits the sets that say whom to masquerade.
+// flags edits the map that says whom to masquerade.
 func (w *world) flags(f *family, key []byte, have, next *entry, e *edits) {
-	was, is := f.masquerade(have), f.masquerade(next)
+	was, is := have.masquerade(), next.masquerade()
 	if was == is {
 		return
 	}
-	if was != nil {
-		e.del(was, nft.Element{Key: key})
+	if was != 0 {
+		e.del(f.masquerade, nft.Element{Key: key})
 	}
-	if is != nil {
-		e.add(is, nft.Element{Key: key})
+	if is != 0 {
+		e.add(f.masquerade, nft.Element{Key: key, Data: nft.AppendUint32(nil, is)})
 	}
 }
 
-func (f *family) masquerade(en *entry) *nft.Set {
+func (en *entry) masquerade() uint32 {
 	if en == nil {
-		return nil
+		return 0
 	}
-	switch en.Masquerade {
-	case MasqueradeRemote:
-		return f.masqFar
-	case MasqueradeAll:
-		return f.masqAll
-	}
-	return nil
+	return modes[en.Masquerade]
 }
+
+// modes are the bits that stand for whom to masquerade, in the map and then in
+// the mark.
+var modes = map[Masquerade]uint32{MasqueradeAll: 1, MasqueradeRemote: 2, MasqueradeHost: 4}
 
 // affinity edits what says how long to keep a client's target.
 func (w *world) affinity(f *family, key []byte, have, next *entry, e *edits) error {
@@ -120,7 +104,7 @@ func (w *world) affinity(f *family, key []byte, have, next *entry, e *edits) err
 		e.add(f.sticky, nft.Element{Key: key, Data: nft.AppendUint32(nil, number)})
 	}
 	if was != 0 {
-		w.lanes[lane{learn: was}].count--
+		w.leaveLane(lane{learn: was})
 	}
 	return nil
 }
@@ -167,50 +151,6 @@ func sourceElement(key []byte, p netip.Prefix) nft.Element {
 		Key:    nft.AppendAddr(slices.Clone(key), first),
 		KeyEnd: append(slices.Clone(key), last...),
 	}
-}
-
-// contrast keeps the forwards that masquerade less than the node port of
-// their port in a set of their own: after translation the two look alike.
-func (w *world) contrast(f *family, k Key, have, next *entry, e *edits) {
-	port := portKey{k.Port, k.Proto, k.Addr.Is4()}
-	was, is := have != nil && f.masquerade(have) == nil, next != nil && f.masquerade(next) == nil
-	if !k.node() {
-		node := w.forwards[Key{unspecified(k.Addr), k.Port, k.Proto}]
-		marked := f.masquerade(node) != nil
-		switch {
-		case is && !was:
-			w.notePlain(k)
-			if marked {
-				e.add(f.masqNot, nft.Element{Key: forwardKey(k)})
-			}
-		case was && !is:
-			delete(w.plain[port], k.Addr)
-			if key := forwardKey(k); marked && !e.undo(f.masqNot, key) {
-				e.del(f.masqNot, nft.Element{Key: key})
-			}
-		}
-		return
-	}
-	before, after := f.masquerade(have) != nil, f.masquerade(next) != nil
-	if before == after {
-		return
-	}
-	for a := range w.plain[port] {
-		el := nft.Element{Key: forwardKey(Key{a, k.Port, k.Proto})}
-		if after {
-			e.add(f.masqNot, el)
-		} else {
-			e.del(f.masqNot, el)
-		}
-	}
-}
-
-func (w *world) notePlain(k Key) {
-	port := portKey{k.Port, k.Proto, k.Addr.Is4()}
-	if w.plain[port] == nil {
-		w.plain[port] = map[netip.Addr]bool{}
-	}
-	w.plain[port][k.Addr] = true
 }
 
 // node says that the key is of a node port.

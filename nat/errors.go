@@ -1,6 +1,11 @@
 package nat
 
-import "errors"
+import (
+	"errors"
+	"io/fs"
+	"net/netip"
+	"strconv"
+)
 
 // ErrStale says that the kernel's table is no longer what the plan was made
 // from. Nothing was changed: plan again.
@@ -26,5 +31,30 @@ func (e *OpError) Unwrap() error { return e.Err }
 // made. It is not touched.
 var ErrForeign = errors.New("a table of this name exists that podplumb did not make")
 
-// errDamaged is why Update cannot work on a table whose rest is not known.
-var errDamaged = errors.New("the table was changed by others or made by another version: Sync it first")
+// A ConflictError says that what a Change with an Owner was to set is there
+// under another name, or that a network to set overlaps another. Nothing was
+// changed. errors.Is finds it as fs.ErrExist.
+type ConflictError struct {
+	Key     Key          // of a forward; zero for a network
+	Network netip.Prefix // what is there already
+	Name    string       // of what is there
+	To      []Target     // where the forward that is there leads
+}
+
+func (e *ConflictError) Error() string {
+	s := "network " + e.Network.String() + " is there already"
+	if e.Key.Addr.IsValid() {
+		s = e.Key.String() + " is forwarded to " + join(e.To) + " already"
+	}
+	if e.Name != "" {
+		s += " for " + strconv.Quote(e.Name)
+	}
+	return s
+}
+
+func (e *ConflictError) Is(target error) bool { return target == fs.ErrExist }
+
+// ErrDamaged says that Update or PlanUpdate cannot work on a table whose rest
+// is not known: others changed its rules, or another version of this package
+// made it. Sync makes it anew.
+var ErrDamaged = errors.New("the table was changed by others or made by another version: Sync it first")

@@ -10,8 +10,8 @@ import (
 type Packet struct {
 	Src, Dst netip.AddrPort
 	Proto    Proto
-	// ToHost says that Dst is an address of the host itself.
-	ToHost bool
+	// FromHost and ToHost say that Src and Dst are addresses of the host itself.
+	FromHost, ToHost bool
 }
 
 // Outcome is what becomes of a packet.
@@ -130,21 +130,28 @@ func (s State) explainForward(f Forward, p Packet) Explanation {
 	if x, ok := f.turnsAway(p.Src.Addr()); ok {
 		return Explanation{Outcome: Dropped, By: by + ", " + x}
 	}
-	if len(f.To) == 0 {
-		return Explanation{Outcome: f.Empty.outcome(), By: by + ", which has no targets"}
+	targets, none := f.To, "which has no targets"
+	switch near := s.near(p); {
+	case len(f.Near) > 0 && near != "":
+		targets, by = f.Near, by+", for near clients ("+near+")"
+	case len(f.Near) > 0:
+		none = "which has targets for near clients only"
+	}
+	if len(targets) == 0 {
+		return Explanation{Outcome: f.Empty.outcome(), By: by + ", " + none}
 	}
 	total := 0
-	for _, t := range f.To {
+	for _, t := range targets {
 		total += t.Weight
 	}
 	if f.Elsewhere {
 		by += ", led elsewhere"
 	}
 	e := Explanation{Outcome: Forwarded, By: by}
-	for _, t := range f.To {
+	for _, t := range targets {
 		e.Hops = append(e.Hops, Hop{
 			To: netip.AddrPortFrom(t.Addr, t.Port), Share: float64(t.Weight) / float64(total),
-			Masqueraded: s.masquerades(f, p.Src.Addr(), t.Addr),
+			Masqueraded: s.masquerades(f, p, t.Addr),
 		})
 	}
 	return e
@@ -165,15 +172,40 @@ func (f Forward) turnsAway(src netip.Addr) (string, bool) {
 	return "which does not allow the source", len(f.Allow) > 0
 }
 
-// masquerades says whether a connection from src through f to a target hides
-// its source.
-func (s State) masquerades(f Forward, src, target netip.Addr) bool {
+// near says why the sender of p is near, or nothing.
+func (s State) near(p Packet) string {
+	if n, ok := s.networkFor(p.Src.Addr()); ok {
+		return "network " + n.Prefix.Masked().String()
+	}
+	for _, x := range s.Exclude {
+		if x.Contains(p.Src.Addr()) {
+			return "exclude " + x.Masked().String()
+		}
+	}
+	if p.FromHost {
+		return "the host"
+	}
+	return ""
+}
+
+// masquerades says whether a connection through f to a target hides its
+// source.
+func (s State) masquerades(f Forward, p Packet, target netip.Addr) bool {
+	src := p.Src.Addr()
 	_, inside := s.networkFor(src)
 	outward := inside && !s.excluded(target)
 	for _, x := range s.Exclude {
 		inside = inside || x.Contains(src)
 	}
-	return outward || src == target || f.Masquerade == MasqueradeAll || f.Masquerade == MasqueradeRemote && !inside
+	switch f.Masquerade {
+	case MasqueradeAll:
+		return true
+	case MasqueradeRemote:
+		return outward || src == target || !inside
+	case MasqueradeHost:
+		return outward || src == target || p.FromHost
+	}
+	return outward || src == target
 }
 
 // local says that node ports are served on a, an address of the host.

@@ -43,6 +43,7 @@ func (w *world) must(p Plan) *edits {
 			panic(err)
 		}
 	}
+	w.settle(e)
 	return e
 }
 

@@ -18,6 +18,8 @@ import (
 // from a number of slots that every forward of the lane has. The share of a
 // target is off by less than (1/17)^3.
 type lane struct {
+	side   side
+	split  bool          // one that leads to another lane by where the client is; only node matters then
 	size   int           // the number that is drawn from
 	node   bool          // for forwards of an unspecified address
 	hash   bool          // by the client's address
@@ -27,9 +29,26 @@ type lane struct {
 
 const exactLanes = 64
 
-// laneFor returns the lane of an entry with slots.
-func laneFor(en *entry) lane {
-	return lane{size: laneSize(len(en.slots)), node: en.Key().node(), sticky: en.Affinity != 0, hash: en.Algorithm != Random}
+// side says whose slots a lane draws from.
+type side uint8
+
+const (
+	plain   side = iota // every client's
+	inside              // those of clients that are near, of a forward that tells them apart
+	outside             // the others' of such a forward
+)
+
+// first is the number of the first slot.
+func (s side) first() uint32 {
+	if s == inside {
+		return nearSlot
+	}
+	return 0
+}
+
+// lane returns the lane of an entry for a number of slots.
+func (en *entry) lane(slots int, s side) lane {
+	return lane{side: s, size: laneSize(slots), node: en.Key().node(), sticky: en.Affinity != 0, hash: en.Algorithm != Random}
 }
 
 func laneSize(slots int) int {
@@ -63,7 +82,10 @@ const (
 	nodePrefix   = "node-"
 	stickyPrefix = "sticky-"
 	learnPrefix  = "learn-"
+	splitName    = "near-or-far"
 )
+
+var sidePrefix = map[side]string{plain: "", inside: "near-", outside: "far-"}
 
 func (l lane) name() string {
 	if l.learn != 0 {
@@ -75,6 +97,10 @@ func (l lane) name() string {
 	}
 	if l.sticky {
 		name = stickyPrefix + name
+	}
+	name = sidePrefix[l.side] + name
+	if l.split {
+		name = splitName
 	}
 	if l.node {
 		name = nodePrefix + name
@@ -91,6 +117,15 @@ func parseLane(name string) (lane, bool) {
 		return l, err == nil && n > 0 && l.learn <= maxAffinity && l.name() == name
 	}
 	name, l.node = strings.CutPrefix(name, nodePrefix)
+	if name == splitName {
+		l.split = true
+		return l, true
+	}
+	for _, s := range []side{inside, outside} {
+		if rest, ok := strings.CutPrefix(name, sidePrefix[s]); ok {
+			name, l.side = rest, s
+		}
+	}
 	name, l.sticky = strings.CutPrefix(name, stickyPrefix)
 	digits, ok := strings.CutPrefix(name, lanePrefix)
 	if !ok {
@@ -106,6 +141,10 @@ func parseLane(name string) (lane, bool) {
 // is reached, and dnat leaves the hook.
 func (l lane) chain(lay *layout) *nft.Chain {
 	c := &nft.Chain{Name: l.name(), Rules: []nft.Rule{rule(nft.ClearMark{Bits: lay.mark})}}
+	if l.split {
+		c.Rules = append(c.Rules, lay.split(l.node)...)
+		return c
+	}
 	for _, f := range lay.families() {
 		if l.learn != 0 {
 			c.Rules = append(c.Rules, rule(nft.Learn{
@@ -131,9 +170,9 @@ func (l lane) draws(f *family) []nft.Rule {
 		numbers = []int{l.size, l.size, l.size, l.sure()}
 	}
 	for i, n := range numbers {
-		slot := nft.Expr(nft.Random(n))
+		slot := nft.Expr(nft.Drawn{Mod: uint32(n), Offset: l.side.first()})
 		if l.hash {
-			slot = nft.Hashed{Of: f.saddr, Mod: uint32(n), Seed: hashSeed + uint32(i)}
+			slot = nft.Hashed{Of: f.saddr, Mod: uint32(n), Seed: hashSeed + uint32(i), Offset: l.side.first()}
 		}
 		key := append(append(nft.Concat{}, f.keyFor(l.node)...), slot)
 		rules = append(rules, rule(nft.DNAT{To: nft.Mapped{Key: key, Map: f.targets}}))

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -16,6 +17,9 @@ func (w *world) takeLane(l lane, e *edits) (uint32, error) {
 	}
 	number := slices.Index(w.numbers[1:], false) + 1
 	if number == 0 && len(w.numbers) > w.lay.capacity() {
+		if w.partial {
+			return 0, errPartial
+		}
 		if number = w.dropLane(e); number == 0 {
 			return 0, fmt.Errorf("%d different numbers of targets at once: Config.Mark has too few bits", len(w.numbers))
 		}
@@ -30,6 +34,16 @@ func (w *world) takeLane(l lane, e *edits) (uint32, error) {
 	e.add(w.lay.mapOf(l), w.laneElement(l))
 	return uint32(number), nil
 }
+
+// leaveLane takes a forward out of a lane.
+func (w *world) leaveLane(l lane) {
+	if u := w.lanes[l]; u != nil {
+		u.count--
+	}
+}
+
+// errPartial says that a change needs to know more than what it is about.
+var errPartial = errors.New("more of the table has to be known")
 
 // dropLane removes a lane that no forward uses and returns its number, or
 // zero when all are in use.

@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"fmt"
 	"math/bits"
 	"net/netip"
 
@@ -12,7 +13,8 @@ import (
 type layout struct {
 	table *nft.Table
 	mark  uint32
-	lanes *nft.Set // lanes that draw, reached from nat hooks
+	lanes *nft.Set // lanes that draw, or lead to those of draws; reached from nat hooks
+	draws *nft.Set // lanes that draw for clients that are near, or for the others
 	learn *nft.Set // lanes that learn, reached from filter hooks
 	v4    family
 	v6    family
@@ -32,20 +34,22 @@ type family struct {
 	virtual   *nft.Set // ranges that exist only as forwards -> verdict
 	addresses *nft.Set // addresses that have a forward
 	forwards  *nft.Set // address, protocol, port -> lane number
+	near      *nft.Set // forwards with near targets -> lane number for clients that are near
+	far       *nft.Set // the same for the others
 	targets   *nft.Set // address, protocol, port, slot -> address, port
 	rejected  *nft.Set // forwards without targets
 	dropped   *nft.Set // the same, silent
 	elsewhere *nft.Set // forwards that another load balancer leads to their targets
 	hairpin   *nft.Set // target to itself
-	masqAll   *nft.Set // forwards whose connections are all masqueraded
-	masqFar   *nft.Set // forwards whose connections from elsewhere are
-	masqNot   *nft.Set // forwards that are not masqueraded as the node port of their port is
-	sticky    *nft.Set // forwards with affinity -> number of the lane that learns
-	affinity  *nft.Set // client, address, protocol, port -> target that it has
-	choosy    *nft.Set // forwards that allow only some sources
-	allowed   *nft.Set // forward . range of sources
-	denied    *nft.Set // forward . range of sources
-	local     *nft.Set // ranges of the host's addresses that serve node ports
+	// masquerade holds forwards and whose connections to masquerade (modes);
+	// those of which only hairpins are, are not in it.
+	masquerade *nft.Set
+	sticky     *nft.Set // forwards with affinity -> number of the lane that learns
+	affinity   *nft.Set // client, address, protocol, port -> target that it has
+	choosy     *nft.Set // forwards that allow only some sources
+	allowed    *nft.Set // forward . range of sources
+	denied     *nft.Set // forward . range of sources
+	local      *nft.Set // ranges of the host's addresses that serve node ports
 
 	suffix string
 }
@@ -61,8 +65,11 @@ func (l *layout) of(a netip.Addr) *family {
 
 // mapOf is the map that leads to a lane.
 func (l *layout) mapOf(ln lane) *nft.Set {
-	if ln.learn != 0 {
+	switch {
+	case ln.learn != 0:
 		return l.learn
+	case ln.side != plain:
+		return l.draws
 	}
 	return l.lanes
 }
@@ -97,9 +104,13 @@ func newLayout(c Config) *layout {
 		Name: "learners", Key: []nft.Expr{nft.MetaMark}, Verdict: true,
 		Comment: "lane number in the mark -> chain that keeps a client's target",
 	}
+	l.draws = &nft.Set{
+		Name: "draws", Key: []nft.Expr{nft.MetaMark}, Verdict: true,
+		Comment: "lane number in the mark -> chain that draws a slot, near and far",
+	}
 	l.table = &nft.Table{
 		Family: nft.FamilyInet, Name: c.Table, Comment: "podplumb nat", Owned: !c.Shared,
-		Sets:   []*nft.Set{l.lanes, l.learn},
+		Sets:   []*nft.Set{l.lanes, l.draws, l.learn},
 		Chains: l.chains(),
 	}
 	for _, f := range l.families() {
@@ -120,6 +131,8 @@ func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback
 	f.virtual = &nft.Set{Name: "virtual" + suffix, Key: []nft.Expr{daddr}, Verdict: true, Interval: true, Comment: "ranges that exist only as forwards"}
 	f.addresses = &nft.Set{Name: "addresses" + suffix, Key: []nft.Expr{daddr}, Comment: "addresses of forwards"}
 	f.forwards = &nft.Set{Name: "forwards" + suffix, Key: key, Data: []nft.Expr{nft.MetaMark}, Comment: "forward -> lane number"}
+	f.near = &nft.Set{Name: "near" + suffix, Key: key, Data: []nft.Expr{nft.MetaMark}, Comment: "forward -> lane number for near clients"}
+	f.far = &nft.Set{Name: "far" + suffix, Key: key, Data: []nft.Expr{nft.MetaMark}, Comment: "forward -> lane number for the others"}
 	f.targets = &nft.Set{
 		Name: "targets" + suffix, Key: append(append([]nft.Expr{}, key...), nft.Random(maxSlots)),
 		Data: []nft.Expr{daddr, nft.ThDport}, Comment: "forward and slot -> target",
@@ -128,9 +141,7 @@ func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback
 	f.dropped = &nft.Set{Name: "dropped" + suffix, Key: key, Comment: "forwards without targets, silent"}
 	f.elsewhere = &nft.Set{Name: "elsewhere" + suffix, Key: key, Comment: "forwards of another load balancer"}
 	f.hairpin = &nft.Set{Name: "hairpin" + suffix, Key: []nft.Expr{saddr, daddr}, Comment: "targets that reach themselves"}
-	f.masqAll = &nft.Set{Name: "masquerade-all" + suffix, Key: key, Comment: "forwards, masqueraded from anywhere"}
-	f.masqFar = &nft.Set{Name: "masquerade-remote" + suffix, Key: key, Comment: "forwards, masqueraded from outside"}
-	f.masqNot = &nft.Set{Name: "masquerade-not" + suffix, Key: key, Comment: "forwards, unlike the node port of their port"}
+	f.masquerade = &nft.Set{Name: "masquerade" + suffix, Key: key, Data: []nft.Expr{nft.MetaMark}, Comment: "forward -> 1 all, 2 from outside, 4 from the host"}
 	f.sticky = &nft.Set{Name: "sticky" + suffix, Key: key, Data: []nft.Expr{nft.MetaMark}, Comment: "forward with affinity -> lane number"}
 	f.affinity = &nft.Set{
 		Name: "affinity" + suffix, Key: append([]nft.Expr{saddr}, key...), Data: []nft.Expr{daddr, nft.ThDport},
@@ -167,8 +178,8 @@ const maxClients = 1 << 18
 
 func (f *family) sets() []*nft.Set {
 	return []*nft.Set{
-		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.targets,
-		f.rejected, f.dropped, f.elsewhere, f.hairpin, f.masqAll, f.masqFar, f.masqNot, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.local,
+		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.near, f.far, f.targets,
+		f.rejected, f.dropped, f.elsewhere, f.hairpin, f.masquerade, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.local,
 	}
 }
 
@@ -203,18 +214,29 @@ func (l *layout) chains() []*nft.Chain {
 	learn := chain("learn")
 	post := hooked("nat", nft.Postrouting, prioritySNAT, rule(translated, jump("translated")))
 	back := chain("translated")
+	bit := func(m Masquerade) nft.Stmt {
+		n := modes[m] << l.shift()
+		return nft.Any{Field: nft.MetaMark, Bits: n, Text: fmt.Sprintf("& 0x%08x != 0", n)}
+	}
+	clear := nft.ClearMark{Bits: l.mark}
+	whom := chain("whom",
+		rule(bit(MasqueradeAll), clear, nft.Masquerade{}),
+		rule(bit(MasqueradeRemote), clear, goTo("remote")),
+		rule(clear, fromHost(), nft.Masquerade{}))
+	remote := chain("remote")
 	var perFamily []*nft.Chain
 	for _, f := range l.families() {
 		dispatch.Rules = append(dispatch.Rules, f.dispatch()...)
 		refuse.Rules = append(refuse.Rules, f.refuse()...)
-		back.Rules = append(back.Rules, f.back()...)
+		back.Rules = append(back.Rules, f.back(l)...)
+		remote.Rules = append(remote.Rules, rule(inSet(f.saddr, f.networks), ret), rule(inSet(f.saddr, f.excluded), ret))
 		learn.Rules = append(learn.Rules, f.learn(l)...)
 		post.Rules = append(post.Rules, rule(inSet(f.asked(), f.elsewhere), jump("translated")), rule(inSet(f.saddr, f.networks), jump("outbound"+f.suffix)))
 		perFamily = append(perFamily,
 			l.serve("serve"+f.suffix, f, false),
 			l.serve("node"+f.suffix, f, true),
-			chain("remote"+f.suffix,
-				rule(inSet(f.saddr, f.networks), ret), rule(inSet(f.saddr, f.excluded), ret), rule(nft.Masquerade{})),
+			l.nearLanes(f, false),
+			l.nearLanes(f, true),
 			chain("outbound"+f.suffix,
 				rule(inSet(f.daddr, f.networks), ret), rule(inSet(f.daddr, f.excluded), ret),
 				rule(nft.Within{Field: f.daddr, Prefix: f.multicast}, ret), rule(nft.Masquerade{})),
@@ -222,6 +244,7 @@ func (l *layout) chains() []*nft.Chain {
 			chain("silence"+f.suffix, rule(inSet(f.daddr, f.addresses), goTo("rejection")), rule(nft.Verdict{Code: nft.Drop})),
 		)
 	}
+	remote.Rules = append(remote.Rules, rule(nft.Masquerade{}))
 	// "reject" is a word of nft: a chain of that name cannot be loaded from a listing.
 	reject := chain("rejection", rule(isTCP(), nft.Reject{Reset: true}), rule(nft.Reject{}))
 	output := hooked("nat", nft.Output, priorityDNAT, rule(jump("dispatch")))
@@ -233,13 +256,13 @@ func (l *layout) chains() []*nft.Chain {
 	}, perFamily...),
 		hooked("filter", nft.Forward, priorityFilter, rule(jump("refuse"))),
 		hooked("filter", nft.Input, priorityFilter, rule(jump("refuse"))),
-		outputCheck, refuse, reject, learn, post, back,
+		outputCheck, refuse, reject, learn, post, back, whom, remote,
 	)
 }
 
 // serve is the chain that finds a forward's lane.
 func (l *layout) serve(name string, f *family, node bool) *nft.Chain {
-	put := rule(nft.PutMark{Value: nft.Mapped{Key: f.keyFor(node), Map: f.forwards}, Shift: l.shift()})
+	put := rule(l.put(f.keyFor(node), f.forwards))
 	put.Comment = "the other bits of the mark are kept"
 	key := f.keyFor(node)
 	source := append(append(nft.Concat{}, key...), f.saddr)
@@ -288,28 +311,24 @@ func (f *family) learn(l *layout) []nft.Rule {
 	var rules []nft.Rule
 	for _, addr := range []nft.Expr{nft.Zeroed{Of: f.origin}, f.origin} {
 		key := nft.Concat{addr, nft.MetaL4Proto, nft.CTOrigProtoDst}
-		rules = append(rules, rule(nft.PutMark{Value: nft.Mapped{Key: key, Map: f.sticky}, Shift: l.shift()}))
+		rules = append(rules, rule(l.put(key, f.sticky)))
 	}
-	own := nft.Is{Field: nft.MetaNFProto, Value: []byte{byte(nft.FamilyIPv4)}, Text: "ipv4"}
-	if !f.is4() {
-		own = nft.Is{Field: nft.MetaNFProto, Value: []byte{byte(nft.FamilyIPv6)}, Text: "ipv6"}
-	}
+	own := f.own()
 	return append([]nft.Rule{rule(own, nft.ClearMark{Bits: l.mark})},
 		append(rules, rule(own, nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.mark}, Map: l.learn}))...)
 }
 
-// back gives translated connections a source that answers come back to.
-func (f *family) back() []nft.Rule {
-	origin := f.asked()
+// back gives translated connections a source that answers come back to. A
+// forward of the address itself says whom to masquerade before the node port
+// of its port does.
+func (f *family) back(l *layout) []nft.Rule {
 	node := nft.Concat{nft.Zeroed{Of: f.origin}, nft.MetaL4Proto, nft.CTOrigProtoDst}
-	remote := goTo("remote" + f.suffix)
 	return []nft.Rule{
 		rule(inSet(nft.Concat{f.saddr, f.daddr}, f.hairpin), nft.Masquerade{}),
-		rule(inSet(origin, f.masqAll), nft.Masquerade{}),
-		rule(inSet(origin, f.masqFar), remote),
-		rule(inSet(origin, f.masqNot), ret),
-		rule(inSet(node, f.masqAll), nft.Masquerade{}),
-		rule(inSet(node, f.masqFar), remote),
+		rule(l.put(f.asked(), f.masquerade), goTo("whom")),
+		rule(l.put(f.asked(), f.forwards), nft.ClearMark{Bits: l.mark}, ret),
+		rule(inSet(f.asked(), f.elsewhere), ret),
+		rule(l.put(node, f.masquerade), goTo("whom")),
 	}
 }
 

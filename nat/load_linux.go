@@ -59,7 +59,10 @@ type reader struct {
 	w     *world
 	slots map[Key][]netip.AddrPort
 	doors map[Key]uint32 // lane numbers of those that have targets; zero for those led elsewhere
-	plain map[Key]bool   // forwards that masquerade less than the node port
+	near  map[Key][]netip.AddrPort
+	sides map[Key]map[side]uint32 // lane numbers of those that tell near clients apart
+	// shut are forwards that have such a number but none for the others.
+	shut map[Key]bool
 	// shares are weights that are not the number of slots.
 	shares map[share]int
 	bad    bool // an element is not one that a Client writes
@@ -68,7 +71,8 @@ type reader struct {
 // all reads everything and says whether it is exactly what this version
 // would have written.
 func (r *reader) all(ctx context.Context) (bool, error) {
-	r.slots, r.doors, r.plain = map[Key][]netip.AddrPort{}, map[Key]uint32{}, map[Key]bool{}
+	r.slots, r.near, r.doors = map[Key][]netip.AddrPort{}, map[Key][]netip.AddrPort{}, map[Key]uint32{}
+	r.sides, r.shut = map[Key]map[side]uint32{}, map[Key]bool{}
 	r.shares = map[share]int{}
 	if err := r.lanes(ctx); err != nil {
 		return false, err
@@ -80,7 +84,7 @@ func (r *reader) all(ctx context.Context) (bool, error) {
 	if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
 		return false, err
 	}
-	shared := map[*nft.Set]map[netip.Addr]int{}
+	shared := map[*nft.Set]map[netip.Addr]int32{}
 	for _, f := range r.c.lay.families() {
 		if err := r.ranges(ctx, f); err != nil {
 			return false, err
@@ -89,11 +93,11 @@ func (r *reader) all(ctx context.Context) (bool, error) {
 			return false, err
 		}
 		for _, s := range []*nft.Set{f.addresses, f.hairpin} {
-			m := map[netip.Addr]int{}
+			m := map[netip.Addr]int32{}
 			shared[s] = m
 			err := r.elements(ctx, s, func() { clear(m) }, func(e *nft.Element) {
 				if a, ok := netip.AddrFromSlice(e.Key[:len(e.Key)/(len(s.Key))]); ok {
-					m[a] = 1
+					m[a] = counted(e)
 				}
 			})
 			if err != nil {
@@ -102,24 +106,23 @@ func (r *reader) all(ctx context.Context) (bool, error) {
 		}
 	}
 	r.entries()
-	r.contrasts()
 	for _, f := range r.c.lay.families() {
-		if !sameKeys(shared[f.addresses], r.w.addresses, f) || !sameKeys(shared[f.hairpin], r.w.hairpin, f) {
+		if !sameUses(shared[f.addresses], r.w.addresses, f) || !sameUses(shared[f.hairpin], r.w.hairpin, f) {
 			r.bad = true
 		}
 	}
 	return !r.bad, nil
 }
 
-// sameKeys compares what one family's set holds with what is in use.
-func sameKeys(have, want map[netip.Addr]int, f *family) bool {
+// sameUses compares what one family's set holds with what is in use.
+func sameUses(have map[netip.Addr]int32, want *uses, f *family) bool {
 	n := 0
-	for a := range want {
+	for a, u := range want.m {
 		if a.Is4() != f.is4() {
 			continue
 		}
 		n++
-		if have[a] == 0 {
+		if have[a] != u.n {
 			return false
 		}
 	}
@@ -132,7 +135,7 @@ func (r *reader) elements(ctx context.Context, s *nft.Set, reset func(), each fu
 
 func (r *reader) lanes(ctx context.Context) error {
 	lay := r.c.lay
-	for _, s := range []*nft.Set{lay.lanes, lay.learn} {
+	for _, s := range []*nft.Set{lay.lanes, lay.draws, lay.learn} {
 		forget := func() {
 			for l, u := range r.w.lanes {
 				if lay.mapOf(l) == s {
@@ -169,67 +172,88 @@ func (r *reader) lanes(ctx context.Context) error {
 // share.
 func (r *reader) entries() {
 	for k, en := range r.w.forwards {
-		en.slots = r.slots[k]
+		en.slots, en.near = r.slots[k], r.near[k]
 		delete(r.slots, k)
+		delete(r.near, k)
+		en.To, en.Near = r.targets(en, en.slots), r.targets(en, en.near)
 		if !k.node() {
-			r.w.addresses[k.Addr]++
-		}
-		number, served := r.doors[k]
-		if served != (len(en.slots) > 0) {
-			r.bad = true
-		}
-		if !served {
-			continue
-		}
-		if !en.Elsewhere {
-			l, ok := r.w.lanes[laneFor(en)]
-			if !ok || l.number != number {
-				r.bad = true
-				continue
-			}
-			l.count++
-		}
-		for _, t := range en.slots {
-			if !t.IsValid() {
-				r.bad = true
-				continue
-			}
-			en.To = append(en.To, Target{Addr: t.Addr(), Port: t.Port()})
-		}
-		en.To = canonicalTargets(en.To)
-		if en.Algorithm == Maglev {
-			for i, t := range en.To {
-				en.To[i].Weight = max(1, r.shares[share{k, netip.AddrPortFrom(t.Addr, t.Port)}])
-			}
-			r.bad = r.bad || !slices.Equal(en.slots, maglev(en.To))
+			r.w.addresses.count(k.Addr)
 		}
 		for _, t := range en.To {
-			r.w.hairpin[t.Addr]++
+			r.w.hairpin.count(t.Addr)
 		}
+		for _, t := range en.Near {
+			r.w.hairpin.count(t.Addr)
+		}
+		r.bad = r.bad || !r.doorsFit(k, en)
+		delete(r.sides, k)
+		delete(r.shut, k)
 	}
-	if len(r.slots) > 0 {
-		r.bad = true // targets of nothing
+	if len(r.slots)+len(r.near)+len(r.sides)+len(r.shut) > 0 {
+		r.bad = true // parts of nothing
 	}
 }
 
-// contrasts notes which forwards masquerade nothing but hairpins, and compares
-// those whose node port masquerades more with what was read.
-func (r *reader) contrasts() {
-	for k, en := range r.w.forwards {
-		f := r.w.lay.of(k.Addr)
-		if k.node() || f.masquerade(en) != nil {
-			continue
-		}
-		r.w.notePlain(k)
-		if f.masquerade(r.w.forwards[Key{unspecified(k.Addr), k.Port, k.Proto}]) == nil {
-			continue
-		}
-		if !r.plain[k] {
+// targets returns the targets of an entry's slots.
+func (r *reader) targets(en *entry, slots []netip.AddrPort) []Target {
+	if len(slots) == 0 {
+		return nil
+	}
+	list := make([]Target, 0, len(slots))
+	for _, t := range slots {
+		if !t.IsValid() {
 			r.bad = true
+			continue
 		}
-		delete(r.plain, k)
+		list = append(list, Target{Addr: t.Addr(), Port: t.Port()})
 	}
-	if len(r.plain) > 0 {
-		r.bad = true
+	list = canonicalTargets(list)
+	if en.Algorithm == Maglev {
+		for i, t := range list {
+			list[i].Weight = max(1, r.shares[share{en.Key(), netip.AddrPortFrom(t.Addr, t.Port)}])
+		}
+		r.bad = r.bad || !slices.Equal(slots, maglev(list))
 	}
+	return list
+}
+
+// doorsFit compares the elements that were read with those that the entry has,
+// and counts the lanes.
+func (r *reader) doorsFit(k Key, en *entry) bool {
+	f := r.w.lay.of(k.Addr)
+	for i, d := range f.doors(en) {
+		number := uint32(0)
+		switch d.set {
+		case f.near:
+			number = r.sides[k][inside]
+		case f.far:
+			number = r.sides[k][outside]
+		case f.rejected, f.dropped:
+			if i == 0 {
+				if _, served := r.doors[k]; served {
+					return false
+				}
+			} else if !r.shut[k] {
+				return false
+			}
+		default:
+			number = r.doors[k]
+		}
+		if d.lane == (lane{}) {
+			continue
+		}
+		u := r.w.lanes[d.lane]
+		if u == nil || number == 0 || u.number != number {
+			return false
+		}
+		u.count++
+	}
+	sides := 0
+	if len(en.near) > 0 {
+		sides++
+		if len(en.slots) > 0 {
+			sides++
+		}
+	}
+	return len(r.sides[k]) == sides && (!r.shut[k] || len(en.near) > 0 && len(en.slots) == 0)
 }

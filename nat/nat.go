@@ -35,7 +35,7 @@ type State struct {
 // when they leave for a destination outside State.Exclude.
 type Network struct {
 	Prefix netip.Prefix
-	Name   string // for people; up to 64 bytes of printable ASCII
+	Name   string // for people; up to 120 bytes of printable ASCII
 }
 
 // Virtual is a range of addresses that exist only as forwards, such as the
@@ -67,15 +67,21 @@ type Forward struct {
 	Port  uint16
 	Proto Proto
 
-	Name string // for people: shown as a comment; up to 64 bytes of printable ASCII
+	Name string // for people: shown as a comment; up to 120 bytes of printable ASCII
 
 	// To are the targets, each of Addr's family. Connections spread over
 	// them in proportion to their weights, as Algorithm says.
 	To        []Target
 	Algorithm Algorithm
 
-	// Empty says what becomes of a connection while To is empty. The zero
-	// value rejects.
+	// Near, when not empty, takes the place of To for clients that are near:
+	// sources in State.Networks or State.Exclude, and the host itself. So To
+	// can be the targets on this host, for clients that come from outside
+	// and are to keep their address, while those inside reach all targets.
+	Near []Target
+
+	// Empty says what becomes of a connection while there is no target for
+	// its client. The zero value rejects.
 	Empty Refusal
 
 	// Allow, when not empty, holds the sources whose connections are served;
@@ -226,6 +232,8 @@ const (
 	MasqueradeRemote
 	// MasqueradeAll translates every connection.
 	MasqueradeAll
+	// MasqueradeHost also translates connections that the host itself opens.
+	MasqueradeHost
 )
 
 func (m Masquerade) String() string {
@@ -236,6 +244,8 @@ func (m Masquerade) String() string {
 		return "remote"
 	case MasqueradeAll:
 		return "all"
+	case MasqueradeHost:
+		return "host"
 	}
 	return "masquerade(" + strconv.Itoa(int(m)) + ")"
 }
@@ -256,4 +266,17 @@ func (t Target) String() string {
 type Change struct {
 	Set  []Forward // forwards to add or to replace
 	Drop []Key     // forwards to remove; absent ones are no error
+
+	SetNetworks  []Network      // networks to add or to replace
+	DropNetworks []netip.Prefix // networks to remove; absent ones are no error
+
+	// SetExclude holds exclusions to add, as far as they do not lie inside
+	// others. DropExclude holds those to remove; absent ones are no error.
+	SetExclude, DropExclude []netip.Prefix
+
+	// Owner, when not empty, keeps to what bears that Name. A forward or
+	// network to set that is there under another name is a *ConflictError,
+	// and nothing is changed; one to drop that bears another name stays.
+	// What is set must bear it.
+	Owner string
 }

@@ -134,7 +134,7 @@ func TestValidate(t *testing.T) {
 		},
 		Forwards: []nat.Forward{
 			{},
-			{Addr: addr("10.96.0.1"), Port: 80, Proto: nat.TCP, Name: strings.Repeat("x", 65), Affinity: time.Second / 2, Empty: 9, Masquerade: 9, To: []nat.Target{
+			{Addr: addr("10.96.0.1"), Port: 80, Proto: nat.TCP, Name: strings.Repeat("x", 121), Affinity: time.Second / 2, Empty: 9, Masquerade: 9, To: []nat.Target{
 				{Addr: addr("fd00::1"), Port: 80}, {Addr: addr("10.0.0.1"), Weight: -1}, {Addr: addr("224.0.0.1"), Port: 1, Weight: 1 << 20},
 			}},
 			{Addr: addr("10.96.0.1"), Port: 80, Proto: nat.TCP},
@@ -149,7 +149,7 @@ func TestValidate(t *testing.T) {
 		`forwards[1].affinity: 500ms is not whole seconds up to 720h0m0s`,
 		`forwards[1].empty: unknown refusal(9)`,
 		`forwards[1].masquerade: unknown masquerade(9)`,
-		`forwards[1].name: 65 bytes, at most 64`,
+		`forwards[1].name: 121 bytes, at most 120`,
 		`forwards[1].to[0].addr: fd00::1 is not of the family of 10.96.0.1`,
 		`forwards[1].to[1].port: zero`,
 		`forwards[1].to[1].weight: -1 is not between 0 and 65536`,
@@ -218,7 +218,7 @@ func randomState(r *rand.Rand) nat.State {
 			}
 			f := nat.Forward{
 				Addr: addr, Port: uint16(80 + port), Proto: []nat.Proto{nat.TCP, nat.UDP, nat.SCTP}[r.IntN(3)],
-				Name: []string{"", "a", "b"}[r.IntN(3)], Empty: nat.Refusal(r.IntN(2)), Masquerade: nat.Masquerade(r.IntN(3)), Drain: nat.Drain(r.IntN(2)),
+				Name: []string{"", "a", "b"}[r.IntN(3)], Empty: nat.Refusal(r.IntN(2)), Masquerade: nat.Masquerade(r.IntN(4)), Drain: nat.Drain(r.IntN(2)),
 				Affinity: []time.Duration{0, time.Second, 3 * time.Hour}[r.IntN(3)],
 			}
 			for _, p := range []string{"198.51.100.0/24", "198.51.100.128/25", "0.0.0.0/0", "2001:db8::/32", "2001:db8::1/128"} {
@@ -234,6 +234,7 @@ func randomState(r *rand.Rand) nat.State {
 			if r.IntN(4) == 0 && !addr.IsUnspecified() {
 				f.Elsewhere, f.Algorithm, f.Affinity = true, nat.Random, 0
 			}
+			near := r.IntN(3) == 0 && !f.Elsewhere
 			for range r.IntN(5) {
 				to := netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(4))})
 				if addr.Is6() {
@@ -242,7 +243,13 @@ func randomState(r *rand.Rand) nat.State {
 				if to.IsUnspecified() {
 					continue
 				}
-				f.To = append(f.To, nat.Target{Addr: to, Port: uint16(8080 + r.IntN(2)), Weight: r.IntN(4)})
+				target := nat.Target{Addr: to, Port: uint16(8080 + r.IntN(2)), Weight: r.IntN(4)}
+				if near && r.IntN(2) == 0 {
+					f.Near = append(f.Near, target)
+				}
+				if !near || r.IntN(2) == 0 {
+					f.To = append(f.To, target)
+				}
 			}
 			if r.IntN(20) == 0 && len(f.To) > 0 {
 				f.To[0].Weight = 1 << 6
@@ -284,10 +291,10 @@ func laws(t *testing.T, a, b uint64) {
 		// Which target sits in which slot, and which lane has which number,
 		// depends on the way.
 		for k := range m {
-			if strings.HasPrefix(k, "targets") || strings.HasPrefix(k, "forwards") || strings.HasPrefix(k, "sticky") {
+			if strings.HasPrefix(k, "targets") || strings.HasPrefix(k, "forwards") || strings.HasPrefix(k, "near") || strings.HasPrefix(k, "far") || strings.HasPrefix(k, "sticky") {
 				m[k] = ""
 			}
-			if strings.HasPrefix(k, "lanes") || strings.HasPrefix(k, "learners") {
+			if strings.HasPrefix(k, "lanes") || strings.HasPrefix(k, "draws") || strings.HasPrefix(k, "learners") {
 				delete(m, k)
 			}
 		}
@@ -296,6 +303,6 @@ func laws(t *testing.T, a, b uint64) {
 	faults, empty := nat.Contents(have, want, nat.State{})
 	require.Empty(t, faults)
 	for k := range empty {
-		require.True(t, strings.HasPrefix(k, "lanes") || strings.HasPrefix(k, "learners") || strings.HasPrefix(k, "local"), k)
+		require.True(t, strings.HasPrefix(k, "lanes") || strings.HasPrefix(k, "draws") || strings.HasPrefix(k, "learners") || strings.HasPrefix(k, "local"), k)
 	}
 }

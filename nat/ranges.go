@@ -26,7 +26,7 @@ func (w *world) ranges(p Plan, e *edits) {
 			delete(w.exclude, c.Key)
 			continue
 		}
-		e.add(s, nft.Range(c.Key)...)
+		e.add(s, prefixElements(c.Key)...)
 		w.exclude[c.Key] = c.Key
 	}
 	for _, c := range p.virtual {
@@ -105,8 +105,16 @@ func (w *world) limited(f *family) bool {
 	return false
 }
 
+// prefixElements are a range that says beside its beginning where it ends, so
+// that it is known without its other element.
+func prefixElements(p netip.Prefix) []nft.Element {
+	list := nft.Range(p)
+	list[0].Extra = []byte{byte(p.Bits())}
+	return list
+}
+
 func networkElements(n Network) []nft.Element {
-	list := nft.Range(n.Prefix)
+	list := prefixElements(n.Prefix)
 	list[0].Comment = n.Name
 	return list
 }

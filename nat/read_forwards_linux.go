@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -13,18 +14,20 @@ import (
 func (r *reader) forwards(ctx context.Context, f *family) error {
 	mine := func(k Key) bool { return k.Addr.Is4() == f.is4() }
 	drop := func() {
-		for k := range r.slots {
-			if mine(k) {
-				delete(r.slots, k)
-			}
+		for _, m := range []map[Key][]netip.AddrPort{r.slots, r.near} {
+			maps.DeleteFunc(m, func(k Key, _ []netip.AddrPort) bool { return mine(k) })
 		}
 	}
 	if err := r.elements(ctx, f.targets, drop, func(e *nft.Element) { r.target(f, e) }); err != nil {
 		return err
 	}
 	for _, s := range []*nft.Set{f.forwards, f.rejected, f.dropped, f.elsewhere} {
-		var seen []Key
+		var seen, shut []Key
 		reset := func() {
+			for _, k := range shut {
+				delete(r.shut, k)
+			}
+			shut = nil
 			for _, k := range seen {
 				delete(r.w.forwards, k)
 				delete(r.doors, k)
@@ -33,7 +36,12 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 		}
 		err := r.elements(ctx, s, reset, func(e *nft.Element) {
 			k, ok := parseForwardKey(f, e.Key)
-			if _, twice := r.w.forwards[k]; !ok || twice {
+			if _, twice := r.w.forwards[k]; twice && ok && (s == f.rejected || s == f.dropped) && !r.shut[k] {
+				// Of a forward that has targets for near clients alone.
+				r.shut[k] = true
+				shut = append(shut, k)
+				return
+			} else if !ok || twice {
 				r.bad = true
 				return
 			}
@@ -55,27 +63,44 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 			return err
 		}
 	}
+	if err := r.nearAndFar(ctx, f); err != nil {
+		return err
+	}
 	if err := r.masquerades(ctx, f); err != nil {
 		return err
 	}
 	if err := r.affinities(ctx, f); err != nil {
 		return err
 	}
-	if err := r.sources(ctx, f); err != nil {
-		return err
-	}
-	unlike := func() {
-		for k := range r.plain {
-			if mine(k) {
-				delete(r.plain, k)
+	return r.sources(ctx, f)
+}
+
+// nearAndFar reads the lanes of forwards that tell near clients apart.
+func (r *reader) nearAndFar(ctx context.Context, f *family) error {
+	for s, set := range map[side]*nft.Set{inside: f.near, outside: f.far} {
+		reset := func() {
+			for k, m := range r.sides {
+				if k.Addr.Is4() == f.is4() {
+					delete(m, s)
+				}
 			}
 		}
+		err := r.elements(ctx, set, reset, func(e *nft.Element) {
+			k, ok := parseForwardKey(f, e.Key)
+			if !ok || len(e.Data) != 4 {
+				r.bad = true
+				return
+			}
+			if r.sides[k] == nil {
+				r.sides[k] = map[side]uint32{}
+			}
+			r.sides[k][s] = binary.NativeEndian.Uint32(e.Data)
+		})
+		if err != nil {
+			return err
+		}
 	}
-	return r.elements(ctx, f.masqNot, unlike, func(e *nft.Element) {
-		k, ok := parseForwardKey(f, e.Key)
-		r.plain[k] = true
-		r.bad = r.bad || !ok
-	})
+	return nil
 }
 
 // sources reads which sources forwards serve.
@@ -172,28 +197,31 @@ func (r *reader) affinities(ctx context.Context, f *family) error {
 }
 
 func (r *reader) masquerades(ctx context.Context, f *family) error {
-	for s, m := range map[*nft.Set]Masquerade{f.masqAll: MasqueradeAll, f.masqFar: MasqueradeRemote} {
-		reset := func() {
-			for k, en := range r.w.forwards {
-				if k.Addr.Is4() == f.is4() && en.Masquerade == m {
-					en.Masquerade = MasqueradeHairpin
-				}
+	reset := func() {
+		for k, en := range r.w.forwards {
+			if k.Addr.Is4() == f.is4() {
+				en.Masquerade = MasqueradeHairpin
 			}
-		}
-		err := r.elements(ctx, s, reset, func(e *nft.Element) {
-			k, ok := parseForwardKey(f, e.Key)
-			en := r.w.forwards[k]
-			if !ok || en == nil || en.Masquerade != MasqueradeHairpin {
-				r.bad = true
-				return
-			}
-			en.Masquerade = m
-		})
-		if err != nil {
-			return err
 		}
 	}
-	return nil
+	return r.elements(ctx, f.masquerade, reset, func(e *nft.Element) {
+		k, ok := parseForwardKey(f, e.Key)
+		en := r.w.forwards[k]
+		if !ok || en == nil || len(e.Data) != 4 || !en.noteMasquerade(binary.NativeEndian.Uint32(e.Data)) {
+			r.bad = true
+		}
+	})
+}
+
+// noteMasquerade takes in a mode.
+func (f *Forward) noteMasquerade(mode uint32) bool {
+	for m, n := range modes {
+		if n == mode {
+			f.Masquerade = m
+			return true
+		}
+	}
+	return false
 }
 
 func (r *reader) target(f *family, e *nft.Element) {
@@ -203,18 +231,21 @@ func (r *reader) target(f *family, e *nft.Element) {
 		r.bad = true
 		return
 	}
-	slot := int(binary.NativeEndian.Uint32(e.Key[size+8:]))
+	slot, slots := int(binary.NativeEndian.Uint32(e.Key[size+8:])), r.slots
+	if slot >= nearSlot {
+		slot, slots = slot-nearSlot, r.near
+	}
 	if slot >= maxSlots {
 		r.bad = true
 		return
 	}
-	list := r.slots[k]
+	list := slots[k]
 	for len(list) <= slot {
 		list = append(list, netip.AddrPort{})
 	}
 	a, _ := netip.AddrFromSlice(e.Data[:size])
 	list[slot] = netip.AddrPortFrom(a, binary.BigEndian.Uint16(e.Data[size:]))
-	r.slots[k] = list
+	slots[k] = list
 	if n, length := binary.Uvarint(e.Extra); length > 0 {
 		r.shares[share{k, list[slot]}] = int(n)
 	}

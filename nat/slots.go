@@ -37,21 +37,28 @@ func place(old []netip.AddrPort, targets []Target) []netip.AddrPort {
 	return slots
 }
 
+// nearSlot is the number of the first slot for clients that are near.
+const nearSlot = maxSlots
+
 // slots edits the elements that lead from slots to targets.
 func (w *world) slots(f *family, key []byte, have, next *entry, e *edits) {
-	var old, now []netip.AddrPort
-	if have != nil {
-		old = have.slots
+	none := &entry{}
+	if have == nil {
+		have = none
 	}
-	if next != nil {
-		now = next.slots
+	if next == nil {
+		next = none
 	}
-	before, after := shares(have), shares(next)
+	f.slotRange(key, 0, have.slots, next.slots, have.shares(have.To), next.shares(next.To), e)
+	f.slotRange(key, nearSlot, have.near, next.near, have.shares(have.Near), next.shares(next.Near), e)
+}
+
+func (f *family) slotRange(key []byte, first uint32, old, now []netip.AddrPort, before, after map[netip.AddrPort]int, e *edits) {
 	for i := range max(len(old), len(now)) {
 		if i < len(old) && i < len(now) && old[i] == now[i] && before[old[i]] == after[now[i]] {
 			continue
 		}
-		k := nft.AppendUint32(slices.Clone(key), uint32(i))
+		k := nft.AppendUint32(slices.Clone(key), first+uint32(i))
 		if i < len(old) {
 			e.del(f.targets, nft.Element{Key: k})
 		}
@@ -63,12 +70,12 @@ func (w *world) slots(f *family, key []byte, have, next *entry, e *edits) {
 
 // shares returns the weights above one that the number of slots does not
 // tell, to be noted in the elements.
-func shares(en *entry) map[netip.AddrPort]int {
-	if en == nil || en.Algorithm != Maglev {
+func (en *entry) shares(targets []Target) map[netip.AddrPort]int {
+	if en.Algorithm != Maglev {
 		return nil
 	}
 	var m map[netip.AddrPort]int
-	for _, t := range en.To {
+	for _, t := range targets {
 		if t.Weight > 1 {
 			if m == nil {
 				m = map[netip.AddrPort]int{}
@@ -88,26 +95,23 @@ func targetElement(key []byte, t netip.AddrPort, share int) nft.Element {
 }
 
 // hairpins counts the addresses of targets.
-func (w *world) hairpins(f *family, have, next *entry, e *edits) {
-	var was, is []Target
-	if have != nil {
-		was = have.To
+func (w *world) hairpins(have, next *entry) {
+	none := &entry{}
+	if have == nil {
+		have = none
 	}
-	if next != nil {
-		is = next.To
+	if next == nil {
+		next = none
 	}
-	if slices.Equal(was, is) {
-		return
-	}
-	for _, t := range is {
-		if w.hairpin[t.Addr]++; w.hairpin[t.Addr] == 1 {
-			e.add(f.hairpin, hairpinElement(t.Addr))
+	for _, list := range [][2][]Target{{have.To, next.To}, {have.Near, next.Near}} {
+		if slices.Equal(list[0], list[1]) {
+			continue
 		}
-	}
-	for _, t := range was {
-		if w.hairpin[t.Addr]--; w.hairpin[t.Addr] == 0 {
-			delete(w.hairpin, t.Addr)
-			e.del(f.hairpin, hairpinElement(t.Addr))
+		for _, t := range list[1] {
+			w.hairpin.add(t.Addr, 1)
+		}
+		for _, t := range list[0] {
+			w.hairpin.add(t.Addr, -1)
 		}
 	}
 }

@@ -11,7 +11,8 @@ import (
 
 // Bounds that Validate enforces.
 const (
-	maxName = 64
+	// maxName is short of what nft shows of a comment (127 bytes).
+	maxName = 120
 	// maxWeight bounds a target's weight.
 	maxWeight   = 1 << 16
 	maxAffinity = 30 * 24 * time.Hour
@@ -61,33 +62,10 @@ func (s State) Validate() error {
 	return errors.Join(faults...)
 }
 
-// Validate names every fault of c, each with its path.
-func (c Change) Validate() error {
-	var faults faults
-	seen := make(map[Key]string, len(c.Set)+len(c.Drop))
-	for i := range c.Set {
-		at := fmt.Sprintf("set[%d]", i)
-		faults.forward(at, &c.Set[i])
-		faults.once(seen, c.Set[i].Key(), at)
-	}
-	for i, k := range c.Drop {
-		faults.once(seen, k, fmt.Sprintf("drop[%d]", i))
-	}
-	return errors.Join(faults...)
-}
-
 type faults []error
 
 func (f *faults) add(at, format string, args ...any) {
 	*f = append(*f, fmt.Errorf(at+": "+format, args...))
-}
-
-func (f *faults) once(seen map[Key]string, k Key, at string) {
-	if first, ok := seen[k]; ok {
-		f.add(at, "%s is %s already", k, first)
-		return
-	}
-	seen[k] = at
 }
 
 func (f *faults) prefix(at string, p netip.Prefix) {
@@ -160,6 +138,25 @@ func (f *faults) source(at string, p netip.Prefix, forward netip.Addr) {
 	}
 }
 
+// targets checks targets of a forward with an address, when that is valid.
+func (f *faults) targets(at string, list []Target, forward netip.Addr) {
+	if len(list) > maxSlots {
+		f.add(at, "%d targets, at most %d", len(list), maxSlots)
+	}
+	for i, t := range list {
+		at := fmt.Sprintf("%s[%d]", at, i)
+		if f.address(at+".addr", t.Addr) && forward.IsValid() && t.Addr.Is4() != forward.Is4() {
+			f.add(at+".addr", "%s is not of the family of %s", t.Addr, forward)
+		}
+		if t.Port == 0 {
+			f.add(at+".port", "zero")
+		}
+		if t.Weight < 0 || t.Weight > maxWeight {
+			f.add(at+".weight", "%d is not between 0 and %d", t.Weight, maxWeight)
+		}
+	}
+}
+
 func (f *faults) forward(at string, w *Forward) {
 	ok := true
 	if !w.Addr.IsValid() || !w.Addr.IsUnspecified() {
@@ -179,7 +176,7 @@ func (f *faults) forward(at string, w *Forward) {
 	if w.Drain > DrainReset {
 		f.add(at+".drain", "unknown %s", w.Drain)
 	}
-	if w.Masquerade > MasqueradeAll {
+	if w.Masquerade > MasqueradeHost {
 		f.add(at+".masquerade", "unknown %s", w.Masquerade)
 	}
 	switch {
@@ -188,6 +185,8 @@ func (f *faults) forward(at string, w *Forward) {
 		f.add(at+".elsewhere", "a node port cannot be left to others")
 	case w.Affinity != 0 || w.Algorithm != Random:
 		f.add(at+".elsewhere", "algorithm and affinity are for who leads the connections")
+	case len(w.Near) > 0:
+		f.add(at+".elsewhere", "near targets are for who leads the connections")
 	}
 	if w.Affinity < 0 || w.Affinity > maxAffinity || w.Affinity%time.Second != 0 {
 		f.add(at+".affinity", "%s is not whole seconds up to %s", w.Affinity, maxAffinity)
@@ -198,19 +197,10 @@ func (f *faults) forward(at string, w *Forward) {
 	for i, p := range w.Deny {
 		f.source(fmt.Sprintf("%s.deny[%d]", at, i), p, w.Addr)
 	}
-	if len(w.To) > maxSlots {
-		f.add(at+".to", "%d targets, at most %d", len(w.To), maxSlots)
+	same := netip.Addr{}
+	if ok {
+		same = w.Addr
 	}
-	for i, t := range w.To {
-		to := fmt.Sprintf("%s.to[%d]", at, i)
-		if f.address(to+".addr", t.Addr) && ok && t.Addr.Is4() != w.Addr.Is4() {
-			f.add(to+".addr", "%s is not of the family of %s", t.Addr, w.Addr)
-		}
-		if t.Port == 0 {
-			f.add(to+".port", "zero")
-		}
-		if t.Weight < 0 || t.Weight > maxWeight {
-			f.add(to+".weight", "%d is not between 0 and %d", t.Weight, maxWeight)
-		}
-	}
+	f.targets(at+".to", w.To, same)
+	f.targets(at+".near", w.Near, same)
 }

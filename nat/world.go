@@ -18,25 +18,19 @@ type world struct {
 	local    map[netip.Prefix]netip.Prefix
 	forwards map[Key]*entry
 
-	addresses map[netip.Addr]int // forwards by address
-	hairpin   map[netip.Addr]int // forwards' targets by address
-	// plain holds the addresses of the forwards of a port that masquerade
-	// only hairpins. They differ from a node port of that port that masquerades
-	// more.
-	plain   map[portKey]map[netip.Addr]bool
-	lanes   map[lane]*laneUse
-	numbers []bool // lane numbers in use, from 1
+	addresses *uses // forwards by address
+	hairpin   *uses // forwards' targets by address
+	lanes     map[lane]*laneUse
+	numbers   []bool // lane numbers in use, from 1
+	// partial says that forwards, addresses, hairpin and the prefixes hold
+	// only what was asked for, and that lanes are not counted.
+	partial bool
 }
 
 type entry struct {
 	Forward
 	slots []netip.AddrPort // which target each slot leads to
-}
-
-type portKey struct {
-	port  uint16
-	proto Proto
-	v4    bool
+	near  []netip.AddrPort // the same for clients that are near
 }
 
 type laneUse struct {
@@ -48,8 +42,8 @@ func newWorld(lay *layout) *world {
 	return &world{
 		lay:      lay,
 		networks: map[netip.Prefix]Network{}, exclude: map[netip.Prefix]netip.Prefix{}, virtual: map[netip.Prefix]Virtual{},
-		local: map[netip.Prefix]netip.Prefix{}, plain: map[portKey]map[netip.Addr]bool{},
-		forwards: map[Key]*entry{}, addresses: map[netip.Addr]int{}, hairpin: map[netip.Addr]int{},
+		local:    map[netip.Prefix]netip.Prefix{},
+		forwards: map[Key]*entry{}, addresses: newUses(), hairpin: newUses(),
 		lanes: map[lane]*laneUse{}, numbers: make([]bool, 1),
 	}
 }

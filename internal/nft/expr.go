@@ -73,6 +73,7 @@ var (
 	CTOrigDaddr6   = Load{"ct original ip6 daddr", Addr6, conntrack, 22, 0, FamilyIPv6, 0, 0}
 	CTOrigProtoDst = Load{"ct original proto-dst", Port, conntrack, 12, 0, 0, 0, 0}
 
+	FibSaddrType = Load{"fib saddr type", FibType, fib, 1 << 0, 3, 0, 0, 0}
 	FibDaddrType = Load{"fib daddr type", FibType, fib, 1 << 1, 3, 0, 0, 0}
 )
 
@@ -117,13 +118,40 @@ func (r Random) String() string { return fmt.Sprintf("numgen random mod %d", uin
 func (Random) types() []Type    { return []Type{Integer} }
 func (Random) family() Family   { return 0 }
 
-// Hashed is a number below Mod that depends only on a field and the seed.
-type Hashed struct {
-	Of        Load
-	Mod, Seed uint32
+// Drawn is a number from Offset on and below Offset+Mod: a random one, or with
+// InTurn the one after the last that the rule drew.
+type Drawn struct {
+	Mod, Offset uint32
+	InTurn      bool
 }
 
-func (h Hashed) String() string { return fmt.Sprintf("jhash %s mod %d seed 0x%x", h.Of, h.Mod, h.Seed) }
+func (d Drawn) String() string {
+	kind := "random"
+	if d.InTurn {
+		kind = "inc"
+	}
+	return fmt.Sprintf("numgen %s mod %d%s", kind, d.Mod, offset(d.Offset))
+}
+func (Drawn) types() []Type  { return []Type{Integer} }
+func (Drawn) family() Family { return 0 }
+
+func offset(n uint32) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" offset %d", n)
+}
+
+// Hashed is a number from Offset on and below Offset+Mod that depends only on
+// a field and the seed.
+type Hashed struct {
+	Of                Load
+	Mod, Seed, Offset uint32
+}
+
+func (h Hashed) String() string {
+	return fmt.Sprintf("jhash %s mod %d seed 0x%x%s", h.Of, h.Mod, h.Seed, offset(h.Offset))
+}
 func (Hashed) types() []Type    { return []Type{Integer} }
 func (h Hashed) family() Family { return h.Of.fam }
 

@@ -98,3 +98,7 @@ func RangeElements(lo, hi []byte) []Element {
 	}
 	return list
 }
+
+// SizeOf is the number of bytes that an expression takes as a part of a key:
+// padded to four in a concatenation.
+func SizeOf(e Expr) int { return size(e.types()) }

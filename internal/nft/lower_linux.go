@@ -169,6 +169,13 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 	case Random:
 		l.add(&expr.Numgen{Register: reg, Modulus: uint32(e), Type: unix.NFT_NG_RANDOM})
 		return reg + 1
+	case Drawn:
+		kind := uint32(unix.NFT_NG_RANDOM)
+		if e.InTurn {
+			kind = unix.NFT_NG_INCREMENTAL
+		}
+		l.add(&expr.Numgen{Register: reg, Modulus: e.Mod, Offset: e.Offset, Type: kind})
+		return reg + 1
 	case Masked:
 		l.masked(e, reg)
 		return reg + 1
@@ -176,7 +183,7 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 		l.load(e.Of, reg)
 		l.add(&expr.Hash{
 			SourceRegister: reg, DestRegister: reg, Length: uint32(e.Of.typ.size),
-			Modulus: e.Mod, Seed: e.Seed, Type: expr.HashTypeJenkins,
+			Modulus: e.Mod, Seed: e.Seed, Offset: e.Offset, Type: expr.HashTypeJenkins,
 		})
 		return reg + 1
 	case Zeroed:
