@@ -120,13 +120,23 @@ func (b *Batch) AddChain(t *Table, c *Chain) {
 
 // DelChain deletes a chain and its rules. Nothing may lead to it.
 func (b *Batch) DelChain(t *Table, name string) {
-	b.message(unix.NFT_MSG_DELRULE, 0, t.Family, func(w *wire) {
-		w.string(unix.NFTA_RULE_TABLE, t.Name)
-		w.string(unix.NFTA_RULE_CHAIN, name)
-	})
+	b.delRules(t, name)
 	b.message(unix.NFT_MSG_DELCHAIN, 0, t.Family, func(w *wire) {
 		w.string(unix.NFTA_CHAIN_TABLE, t.Name)
 		w.string(unix.NFTA_CHAIN_NAME, name)
+	})
+}
+
+// SetRules gives a chain that exists other rules.
+func (b *Batch) SetRules(t *Table, c *Chain) {
+	b.delRules(t, c.Name)
+	b.rules(t, c)
+}
+
+func (b *Batch) delRules(t *Table, chain string) {
+	b.message(unix.NFT_MSG_DELRULE, 0, t.Family, func(w *wire) {
+		w.string(unix.NFTA_RULE_TABLE, t.Name)
+		w.string(unix.NFTA_RULE_CHAIN, chain)
 	})
 }
 
@@ -187,7 +197,7 @@ func (b *Batch) set(t *Table, s *Set) {
 			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(Verdicts.size))
 		} else if s.Map() {
 			w.uint32(unix.NFTA_SET_DATA_TYPE, magic(data))
-			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(size(data)))
+			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(size(s.dataTypes())))
 		}
 		w.uint32(unix.NFTA_SET_ID, b.setID)
 		if flags&setConcat != 0 || s.Size > 0 {

@@ -18,7 +18,9 @@ var (
 	MarkType  = Type{"mark", 19, 4, true}
 	CTState   = Type{"ct_state", 26, 4, true}
 	CTStatus  = Type{"ct_status", 28, 4, true}
+	LinkType  = Type{"arphrd", 21, 2, true}
 	UserID    = Type{"uid", 24, 4, true}
+	GroupID   = Type{"gid", 25, 4, true}
 	FibType   = Type{"fib_addrtype", 38, 4, true}
 	NFProto   = Type{"nf_proto", 2, 1, true}
 	IfName    = Type{"ifname", 41, 16, true}

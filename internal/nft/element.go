@@ -90,7 +90,7 @@ func (s *Set) Format(e *Element, data bool) string {
 	if e.Verdict != nil {
 		b.WriteString(" : " + e.Verdict.String())
 	} else if e.Data != nil {
-		b.WriteString(" : " + formatValue(e.Data, concatTypes(s.Data)))
+		b.WriteString(" : " + formatValue(e.Data, s.dataTypes()))
 	}
 	return b.String()
 }

@@ -63,7 +63,9 @@ var (
 	MetaMark     = Load{"meta mark", MarkType, meta, 3, 0, 0, 0, 0}
 	MetaIifname  = Load{"iifname", IfName, meta, 6, 0, 0, 0, 0}
 	MetaOifname  = Load{"oifname", IfName, meta, 7, 0, 0, 0, 0}
+	MetaIiftype  = Load{"meta iiftype", LinkType, meta, 8, 0, 0, 0, 0}
 	MetaSkuid    = Load{"meta skuid", UserID, meta, 10, 0, 0, 0, 0}
+	MetaSkgid    = Load{"meta skgid", GroupID, meta, 11, 0, 0, 0, 0}
 	MetaNFProto  = Load{"meta nfproto", NFProto, meta, 15, 0, 0, 0, 0}
 	MetaL4Proto  = Load{"meta l4proto", InetProto, meta, 16, 0, 0, 0, 0}
 	CTStateField = Load{"ct state", CTState, conntrack, 0, noDirection, 0, 0, 0}
@@ -162,7 +164,7 @@ type Mapped struct {
 }
 
 func (m Mapped) String() string { return m.Key.String() + " map @" + m.Map.Name }
-func (m Mapped) types() []Type  { return concatTypes(m.Map.Data) }
+func (m Mapped) types() []Type  { return m.Map.dataTypes() }
 func (m Mapped) family() Family { return m.Key.family() }
 
 // Masked is the bits of a four-byte value in host byte order that Mask has.

@@ -56,6 +56,10 @@ func TestKernel(t *testing.T) {
 		Data: nft.AppendPort(nft.AppendAddr(nil, netip.MustParseAddr("10.9.9.9")), 8080),
 	}})
 	b.AddElements(table, set(table, "nets"), nft.Range(netip.MustParsePrefix("10.1.0.0/16")))
+	b.AddElements(table, set(table, "ports"), []nft.Element{{Key: nft.AppendProto(nil, 6)[:1], Data: nft.AppendPort(nil, 15001)[:2]}})
+	pool := nft.Range(netip.MustParsePrefix("fd00::/16"))
+	pool[0].Data = nft.AppendPort(nft.AppendAddr(nft.AppendPort(nft.AppendAddr(nil, netip.MustParseAddr("2001:db8::1")), 1000), netip.MustParseAddr("2001:db8::9")), 2000)
+	b.AddElements(table, set(table, "pool6"), pool)
 	b.AddElements(table, set(table, "pairs"), []nft.Element{{
 		Key:    nft.AppendPort(nft.AppendAddr(nil, netip.MustParseAddr("10.1.0.0")), 1000),
 		KeyEnd: nft.AppendPort(nft.AppendAddr(nil, netip.MustParseAddr("10.1.255.255")), 2000),
@@ -79,6 +83,8 @@ func TestKernel(t *testing.T) {
 		`10.0.0.1 . tcp . 80 comment "one of them" : 0x00000003`,
 		"10.0.0.1 . tcp . 80 . 2 : 10.9.9.9 . 8080", "0x00030000 : goto lb", "10.1.0.0/16 . 1000-2000",
 		"meta mark set ip daddr . meta l4proto . th dport map @marks << 16", "masquerade fully-random",
+		"tcp flags != syn / syn,ack return", "meta mark & 0x000000ff == 0x00000001 return", "redirect to :meta l4proto map @ports", "tcp : 15001",
+		"snat ip to ip saddr map @pool", "snat ip6 to ip6 saddr map @pool6 fully-random,persistent", "fd00::/16 : 2001:db8::1-2001:db8::9 . 1000-2000",
 		"ip6 daddr fd00::/9 reject", "ct state established,related accept", "fib daddr type != local drop",
 	} {
 		require.Contains(t, list, s)

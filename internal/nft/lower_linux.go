@@ -58,6 +58,9 @@ func (l *lowering) stmt(s Stmt) {
 			op = expr.CmpOpNeq
 		}
 		l.add(&expr.Cmp{Op: op, Register: reg, Data: s.Value})
+	case MaskedIs:
+		l.masked(s.Of, reg)
+		l.add(&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: binary.NativeEndian.AppendUint32(nil, s.Value)})
 	case Within:
 		l.load(s.Field, reg)
 		mask := prefixMask(s.Prefix)
@@ -78,6 +81,10 @@ func (l *lowering) stmt(s Stmt) {
 		l.putMark(s)
 	case DNAT:
 		l.dnat(s)
+	case SNAT:
+		l.snat(s)
+	case Redirect:
+		l.redirect(s)
 	case Learn:
 		data := l.expr(s.Key, reg)
 		l.expr(s.Data, data)
@@ -153,6 +160,39 @@ func (l *lowering) dnat(s DNAT) {
 		Type: expr.NATTypeDestNAT, Family: family,
 		RegAddrMin: firstWord, RegProtoMin: firstWord + uint32(types[0].size)/4,
 	})
+}
+
+func (l *lowering) snat(s SNAT) {
+	types := s.From.types()
+	if !s.From.Map.DataRange || len(types) != 2 && (len(types) != 4 || types[1] != Port) {
+		l.err = fmt.Errorf("snat to %s: not a range of addresses, with ports or without", s.From)
+		return
+	}
+	e := &expr.NAT{
+		Type: expr.NATTypeSourceNAT, Family: unix.NFPROTO_IPV4, FullyRandom: s.Random, Persistent: s.Persistent,
+		RegAddrMin: firstWord,
+	}
+	if types[0] == Addr6 {
+		e.Family = unix.NFPROTO_IPV6
+	}
+	addr := uint32(types[0].size) / 4
+	e.RegAddrMax = firstWord + addr
+	if len(types) == 4 {
+		e.RegProtoMin = firstWord + addr
+		e.RegAddrMax = e.RegProtoMin + 1
+		e.RegProtoMax = e.RegAddrMax + addr
+	}
+	l.expr(s.From, firstWord)
+	l.add(e)
+}
+
+func (l *lowering) redirect(s Redirect) {
+	if types := s.To.types(); len(types) != 1 || types[0] != Port {
+		l.err = fmt.Errorf("redirect to %s: not a port", s.To)
+		return
+	}
+	l.expr(s.To, firstWord)
+	l.add(&expr.Redir{RegisterProtoMin: firstWord, Flags: unix.NF_NAT_RANGE_PROTO_SPECIFIED})
 }
 
 // expr computes e into the words from reg on and returns the next free word.

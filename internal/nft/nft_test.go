@@ -19,6 +19,9 @@ func sample() *nft.Table {
 	to6 := &nft.Set{Name: "to6", Key: []nft.Expr{nft.IP6Daddr, nft.ThDport}, Data: []nft.Expr{nft.IP6Daddr, nft.ThDport}}
 	nets := &nft.Set{Name: "nets", Key: []nft.Expr{nft.IPSaddr}, Interval: true}
 	pairs := &nft.Set{Name: "pairs", Key: []nft.Expr{nft.IPSaddr, nft.ThDport}, Interval: true}
+	ports := &nft.Set{Name: "ports", Key: []nft.Expr{nft.MetaL4Proto}, Data: []nft.Expr{nft.ThDport}}
+	pool := &nft.Set{Name: "pool", Key: []nft.Expr{nft.IPSaddr}, Interval: true, Data: []nft.Expr{nft.IPSaddr}, DataRange: true}
+	pool6 := &nft.Set{Name: "pool6", Key: []nft.Expr{nft.IP6Saddr}, Interval: true, Data: []nft.Expr{nft.IP6Saddr, nft.ThSport}, DataRange: true}
 	origin := &nft.Set{Name: "origin", Key: key}
 	seen := &nft.Set{
 		Name: "seen", Key: append([]nft.Expr{nft.IPSaddr}, key...), Data: []nft.Expr{nft.IPDaddr, nft.ThDport},
@@ -29,12 +32,21 @@ func sample() *nft.Table {
 	commented.Comment = "low bits stay"
 	return &nft.Table{
 		Family: nft.FamilyInet, Name: "sample", Comment: "a sample",
-		Sets: []*nft.Set{marks, hops, to, to6, nets, pairs, origin, seen},
+		Sets: []*nft.Set{marks, hops, to, to6, nets, pairs, origin, seen, ports, pool, pool6},
 		Chains: []*nft.Chain{
 			{Name: "pre", Hook: &nft.Hook{Type: "nat", Point: nft.Prerouting, Priority: -100}, Rules: []nft.Rule{
 				rule(nft.In{Key: nft.IPSaddr, Set: nets}, nft.Verdict{Code: nft.Jump, Chain: "serve"}),
 				rule(nft.In{Key: nft.Concat{nft.IPSaddr, nft.ThDport}, Set: pairs, Not: true}, nft.Verdict{Code: nft.Return}),
 				rule(nft.DNAT{To: nft.Mapped{Key: nft.Concat{nft.IP6Daddr, nft.ThDport}, Map: to6}}),
+			}},
+			{Name: "redirect", Hook: &nft.Hook{Type: "nat", Point: nft.Output, Priority: -100}, Rules: []nft.Rule{
+				rule(nft.Is{Field: nft.MetaL4Proto, Value: []byte{6}, Text: "tcp"}, nft.Bits{Field: nft.TCPFlags, Mask: 0x12, Value: 2, Not: true}, nft.Verdict{Code: nft.Return}),
+				rule(nft.MaskedIs{Of: nft.Masked{Of: nft.MetaMark, Mask: 0xff}, Value: 1}, nft.Verdict{Code: nft.Return}),
+				rule(nft.Is{Field: nft.MetaL4Proto, Value: []byte{6}, Text: "tcp"}, nft.Redirect{To: nft.Mapped{Key: nft.MetaL4Proto, Map: ports}}),
+			}},
+			{Name: "pools", Hook: &nft.Hook{Type: "nat", Point: nft.Postrouting, Priority: 90}, Rules: []nft.Rule{
+				rule(nft.SNAT{From: nft.Mapped{Key: nft.IPSaddr, Map: pool}}),
+				rule(nft.Is{Field: nft.MetaL4Proto, Value: []byte{6}, Text: "tcp"}, nft.SNAT{From: nft.Mapped{Key: nft.IP6Saddr, Map: pool6}, Random: true, Persistent: true}),
 			}},
 			{Name: "serve", Rules: []nft.Rule{
 				rule(nft.ClearMark{Bits: 0xffff0000}), commented,
@@ -77,6 +89,12 @@ func TestText(t *testing.T) {
 		"\t\tdnat ip6 to ip6 daddr . th dport map @to6\n",
 		"\tmap seen {\n\t\ttypeof ip saddr . ip daddr . meta l4proto . th dport : ip daddr . th dport\n\t\tsize 1000\n\t\tflags dynamic,timeout\n",
 		"\t\tupdate @seen { ip saddr . ct original ip daddr . meta l4proto . ct original proto-dst timeout 3h0m0s : ip daddr . th dport }\n",
+		"\t\tmeta l4proto tcp tcp flags & 0x12 != 0x02 return\n",
+		"\t\tmeta mark & 0x000000ff == 0x00000001 return\n",
+		"\t\tmeta l4proto tcp redirect to :meta l4proto map @ports\n",
+		"\t\tsnat ip to ip saddr map @pool\n",
+		"\t\tmeta l4proto tcp snat ip6 to ip6 saddr map @pool6 fully-random,persistent\n",
+		"\tmap pool6 {\n\t\ttypeof ip6 saddr : interval ip6 saddr . th sport\n",
 		"\t\tfib daddr type != local drop\n",
 		"\t\tmeta l4proto tcp reject with tcp reset\n",
 		"\t\tip6 daddr fd00::/9 reject\n",

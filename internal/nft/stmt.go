@@ -37,6 +37,20 @@ func (s Is) String() string {
 	return s.Field.String() + not(s.Not) + " " + text
 }
 
+// MaskedIs holds when some bits of a field are those of Value.
+type MaskedIs struct {
+	Of    Masked
+	Value uint32
+	Text  string // the comparison as people write it; empty prints hexadecimal
+}
+
+func (s MaskedIs) String() string {
+	if s.Text != "" {
+		return s.Of.Of.String() + " " + s.Text
+	}
+	return fmt.Sprintf("%s == 0x%08x", s.Of, s.Value)
+}
+
 // Within holds when an address field lies in a prefix.
 type Within struct {
 	Field  Load
@@ -128,6 +142,39 @@ func (s DNAT) String() string {
 	return "dnat " + proto + " to " + s.To.String()
 }
 
+// SNAT gives the connection a source from the range that a map holds, of
+// addresses, or of addresses and ports.
+type SNAT struct {
+	From Mapped
+	// Random draws the port even where the client's own is free; Persistent
+	// gives all connections of a client the same address.
+	Random, Persistent bool
+}
+
+func (s SNAT) String() string {
+	proto := "ip"
+	if s.From.family() == FamilyIPv6 {
+		proto = "ip6"
+	}
+	text := "snat " + proto + " to " + s.From.String()
+	var flags []string
+	if s.Random {
+		flags = append(flags, "fully-random")
+	}
+	if s.Persistent {
+		flags = append(flags, "persistent")
+	}
+	if len(flags) > 0 {
+		text += " " + strings.Join(flags, ",")
+	}
+	return text
+}
+
+// Redirect sends the connection to the port of this host that a map holds.
+type Redirect struct{ To Mapped }
+
+func (s Redirect) String() string { return "redirect to :" + s.To.String() }
+
 // Learn keeps a value for a key in a dynamic map until Timeout after it was
 // last learnt. A value that is there stays.
 type Learn struct {
@@ -199,6 +246,8 @@ func (r Rule) family() Family {
 			f = s.Value.family()
 		case DNAT:
 			f = s.To.family()
+		case SNAT:
+			f = s.From.family()
 		case Learn:
 			f = s.Key.family()
 		}

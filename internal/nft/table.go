@@ -89,6 +89,8 @@ type Set struct {
 	Key     []Expr // what a key is, as in nft's typeof
 	Data    []Expr // what a value is
 	Verdict bool   // values are verdicts
+	// DataRange makes values ranges: Data twice, the first and the last.
+	DataRange bool
 
 	Interval bool // elements are ranges
 	// Dynamic lets rules add elements, which expire. Size bounds them.
@@ -100,6 +102,14 @@ type Set struct {
 // Map says that elements have values.
 func (s *Set) Map() bool { return s.Verdict || len(s.Data) > 0 }
 
+func (s *Set) dataTypes() []Type {
+	types := concatTypes(s.Data)
+	if s.DataRange {
+		types = append(types, types...)
+	}
+	return types
+}
+
 func (s *Set) String() string {
 	var b strings.Builder
 	kind := "set"
@@ -110,7 +120,11 @@ func (s *Set) String() string {
 	if s.Verdict {
 		b.WriteString(" : verdict")
 	} else if s.Map() {
-		b.WriteString(" : " + Concat(s.Data).String())
+		b.WriteString(" : ")
+		if s.DataRange {
+			b.WriteString("interval ")
+		}
+		b.WriteString(Concat(s.Data).String())
 	}
 	b.WriteString("\n")
 	if s.Interval {

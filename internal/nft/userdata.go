@@ -16,6 +16,7 @@ const (
 	udSetDataByteOrder = 1
 	udSetKeyTypeof     = 3
 	udSetDataTypeof    = 4
+	udSetDataInterval  = 6
 	udSetComment       = 7
 
 	// udStamp and udExtra are ours; nft ignores types it does not know.
@@ -81,7 +82,9 @@ func (s *Set) userdata() []byte {
 	if s.Map() {
 		b = udataUint32(b, udSetDataByteOrder, byteOrder(s.Data))
 	}
-	if t, ok := typeof(Concat(s.Key)); ok {
+	if s.DataRange {
+		b = udataUint32(b, udSetDataInterval, 1)
+	} else if t, ok := typeof(Concat(s.Key)); ok {
 		if d, ok := typeof(Concat(s.Data)); ok || s.Verdict {
 			b = udata(b, udSetKeyTypeof, t)
 			if !s.Verdict && s.Map() {
