@@ -151,39 +151,15 @@ func (r *request) allocate(ctx context.Context, sets []ipam.Set) (out []address,
 	if sets == nil {
 		return r.static()
 	}
-	s, err := ipam.Open(ctx, r.store.Leases(r.key.Network))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if _, err := s.Import(r.hostLocalDir()); err != nil {
-		return nil, fmt.Errorf("take over the leases of host-local: %w", err)
-	}
-	leases, err := s.Allocate(r.owner(), sets, r.ips...)
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range leases {
-		out = append(out, address{prefix: l.Prefix(), gateway: l.Gateway})
-	}
-	return out, nil
-}
-
-// release gives back addresses; without any it looks for all that the owner holds, and says which they were.
-func release(ctx context.Context, leases string, owner ipam.Owner, hostLocal string, addrs []netip.Addr) (out []netip.Addr, err error) {
-	s, err := ipam.Open(ctx, leases)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	if len(addrs) == 0 {
-		if addrs, err = s.Leases(owner); err != nil {
-			return nil, err
+	err = withLeases(ctx, r.store, r.key.Network, func(s *ipam.Store) error {
+		if _, err := s.Import(r.hostLocalDir()); err != nil {
+			return fmt.Errorf("take over the leases of host-local: %w", err)
 		}
-	}
-	err = s.Release(owner, addrs...)
-	if hostLocal != "" {
-		err = errors.Join(err, ipam.ReleaseHostLocal(hostLocal, owner, addrs...))
-	}
-	return addrs, err
+		leases, err := s.Allocate(r.owner(), sets, r.ips...)
+		for _, l := range leases {
+			out = append(out, address{prefix: l.Prefix(), gateway: l.Gateway})
+		}
+		return err
+	})
+	return out, err
 }

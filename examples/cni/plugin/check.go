@@ -61,21 +61,19 @@ func lostLeases(ctx context.Context, s record.Store, a *record.Attachment) (out 
 	if !a.Pool {
 		return nil, nil
 	}
-	leases, err := ipam.Open(ctx, s.Leases(a.Network))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, leases.Close()) }()
-	for _, x := range a.Addresses {
-		ok, err := leases.Holds(ipam.Owner{ContainerID: a.ContainerID, IfName: a.IfName}, x.Addr())
-		if err != nil {
-			return out, err
+	err = withLeases(ctx, s, a.Network, func(leases *ipam.Store) error {
+		for _, x := range a.Addresses {
+			ok, err := leases.Holds(ipam.Owner{ContainerID: a.ContainerID, IfName: a.IfName}, x.Addr())
+			if err != nil {
+				return err
+			}
+			if !ok {
+				out = append(out, fmt.Errorf("address %s is not leased to the container", x.Addr()))
+			}
 		}
-		if !ok {
-			out = append(out, fmt.Errorf("address %s is not leased to the container", x.Addr()))
-		}
-	}
-	return out, nil
+		return nil
+	})
+	return out, err
 }
 
 // lostLinks are the lines of the plan that would repair the bridge and the pair.
@@ -106,11 +104,6 @@ func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out
 		return out, nil
 	}
 	err = withTable(ctx, s, func(c *nat.Client) error {
-		plan, err := c.Plan(ctx, nat.State{})
-		if err != nil {
-			return err
-		}
-		_ = plan
 		have, err := c.Read(ctx)
 		if err != nil {
 			return err

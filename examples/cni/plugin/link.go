@@ -11,7 +11,7 @@ import (
 )
 
 func openLinks(a *record.Attachment) (*veth.Client, error) {
-	return veth.New(veth.Config{Owner: owner, Attachment: attachmentTag(a.Key), ForceAddress: a.ForceAddress})
+	return veth.New(veth.Config{Owner: owner, Attachment: attachmentTag(a.Key, a.NetNS), ForceAddress: a.ForceAddress})
 }
 
 // connect makes the bridge and the pair. A bridge keeps IPv6 gateways of other networks beside this one's.

@@ -31,7 +31,7 @@ func Main(at func(step string)) {
 		return func(args *skel.CmdArgs) error { return explain(command(ctx, args)) }
 	}
 	err := skel.PluginMainFuncsWithError(skel.CNIFuncs{
-		Add: run(p.add), Del: run(p.del), Check: run(p.check),
+		Add: run(p.add), Del: run(p.del), Check: run(p.check), GC: run(p.gc), Status: run(p.status),
 	}, versions, about)
 	if err == nil {
 		return

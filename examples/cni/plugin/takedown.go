@@ -33,18 +33,58 @@ func (p *plugin) takeDown(ctx context.Context, s record.Store, gone ...*record.A
 		errs = append(errs, s.ReleasePorts(ctx, a.Key, keys(a.Forwards)))
 	}
 	p.passed("unclaim")
-	for _, a := range gone {
-		if !a.Pool {
-			continue
-		}
-		var addrs []netip.Addr
-		for _, x := range a.Addresses {
-			addrs = append(addrs, x.Addr())
-		}
-		if _, err := release(ctx, s.Leases(a.Network), ipam.Owner{ContainerID: a.ContainerID, IfName: a.IfName}, a.HostLocal, addrs); err != nil {
-			errs = append(errs, fmt.Errorf("release the addresses of %s: %w", a.Key, err))
-		}
-	}
+	errs = append(errs, releaseAll(ctx, s, gone))
 	p.passed("release")
 	return errors.Join(errs...)
+}
+
+// releaseAll gives back the addresses of attachments, those of a network under one lock.
+func releaseAll(ctx context.Context, s record.Store, gone []*record.Attachment) error {
+	networks := map[string][]*record.Attachment{}
+	for _, a := range gone {
+		if a.Pool {
+			networks[a.Network] = append(networks[a.Network], a)
+		}
+	}
+	var errs []error
+	for name, list := range networks {
+		errs = append(errs, withLeases(ctx, s, name, func(leases *ipam.Store) error {
+			var errs []error
+			for _, a := range list {
+				errs = append(errs, release(leases, a))
+			}
+			return errors.Join(errs...)
+		}))
+	}
+	return errors.Join(errs...)
+}
+
+// release gives back an attachment's addresses. When its ADD died before it could write them down, all leases are looked through.
+func release(leases *ipam.Store, a *record.Attachment) error {
+	owner := ipam.Owner{ContainerID: a.ContainerID, IfName: a.IfName}
+	var addrs []netip.Addr
+	for _, x := range a.Addresses {
+		addrs = append(addrs, x.Addr())
+	}
+	var err error
+	if len(addrs) == 0 {
+		addrs, err = leases.Leases(owner)
+	}
+	err = errors.Join(err, leases.Release(owner, addrs...))
+	if a.HostLocal != "" {
+		err = errors.Join(err, ipam.ReleaseHostLocal(a.HostLocal, owner, addrs...))
+	}
+	if err != nil {
+		return fmt.Errorf("release the addresses of %s: %w", a.Key, err)
+	}
+	return nil
+}
+
+func withLeases(ctx context.Context, s record.Store, network string, fn func(*ipam.Store) error) (err error) {
+	leases, err := ipam.Open(ctx, s.Leases(network))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, leases.Close()) }()
+	return fn(leases)
 }

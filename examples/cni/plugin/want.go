@@ -29,13 +29,25 @@ func linkName(k record.Key) string {
 	return "veth" + strings.ToLower(base32.HexEncoding.EncodeToString(d[:]))[:11]
 }
 
-// attachmentTag is the attachment's name in a link's alias, which has 255 bytes for everything.
-func attachmentTag(k record.Key) string {
-	id := k.ContainerID
-	if len(id) > 64 {
-		id = id[:64]
+// attachmentTag is the attachment's name in a link's alias: network/container/interface where that fits into an alias, which has 255
+// bytes for everything, and otherwise the link's name alone.
+func attachmentTag(k record.Key, netns string) string {
+	full := k.String()
+	if len(owner)+1+len(full)+len(" netns=")+len(netns) > 255 {
+		return linkName(k)
 	}
-	return id + "/" + linkName(k)
+	return full
+}
+
+// taggedKey is what attachmentTag made the alias of a link of.
+func taggedKey(alias string) (record.Key, bool) {
+	tag, ok := strings.CutPrefix(alias, owner+"/")
+	tag, _, _ = strings.Cut(tag, " ")
+	parts := strings.Split(tag, "/")
+	if !ok || len(parts) != 3 {
+		return record.Key{}, false
+	}
+	return record.Key{Network: parts[0], ContainerID: parts[1], IfName: parts[2]}, true
 }
 
 // hostMAC and podMAC are locally administered addresses (IEEE 802, bit 1 of the first byte). The container's follows from its IPv4

@@ -129,3 +129,27 @@ func (s Store) ReleasePorts(ctx context.Context, k Key, ports []nat.Key) (err er
 	}
 	return errors.Join(append(errs, unlock())...)
 }
+
+// SweepPorts removes claims whose attachment is gone.
+func (s Store) SweepPorts(ctx context.Context) (err error) {
+	unlock, err := s.LockNode(ctx, "ports")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	dir := filepath.Join(s.Dir, nodeDir, "ports")
+	ports, err := names(dir, -1)
+	errs := []error{err}
+	for _, port := range ports {
+		claims, err := names(filepath.Join(dir, port), -1)
+		errs = append(errs, err)
+		for _, name := range claims {
+			path := filepath.Join(dir, port, name)
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				errs = append(errs, os.Remove(path))
+			}
+		}
+		_ = os.Remove(filepath.Join(dir, port)) // fails while there are other claims
+	}
+	return errors.Join(errs...)
+}

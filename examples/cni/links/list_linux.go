@@ -1,0 +1,56 @@
+package links
+
+import (
+	"context"
+	"fmt"
+	"slices"
+)
+
+// Link is what a sweep needs to know of a link.
+type Link struct {
+	Name, Kind, Alias string
+	Up                bool
+	Ports             int // of a bridge
+}
+
+// List tells all links of the calling thread's namespace.
+func List(ctx context.Context) ([]Link, error) {
+	h, err := open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	defer h.Close()
+	all, err := h.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list links: %w", err)
+	}
+	ports := map[int]int{}
+	for _, l := range all {
+		ports[l.Attrs().MasterIndex]++
+	}
+	out := make([]Link, len(all))
+	for i, l := range all {
+		a := l.Attrs()
+		out[i] = Link{Name: a.Name, Kind: l.Type(), Alias: a.Alias, Up: a.RawFlags&1 != 0, Ports: ports[a.Index]}
+	}
+	return out, nil
+}
+
+// RemoveUnused removes a device that has been made and not been put to use, whatever its kind. One that does not exist is fine.
+func RemoveUnused(ctx context.Context, names ...string) error {
+	h, err := open(ctx)
+	if err != nil {
+		return fmt.Errorf("remove links: %w", err)
+	}
+	defer h.Close()
+	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
+		l, err := h.LinkByName(name)
+		if err == nil {
+			err = h.LinkDel(l)
+		}
+		if gone(err) != nil {
+			return fmt.Errorf("remove link %s: %w", name, err)
+		}
+	}
+	return nil
+}

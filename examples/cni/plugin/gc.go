@@ -1,0 +1,133 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/skel"
+
+	"github.com/podplumb/podplumb/examples/cni/ipam"
+	"github.com/podplumb/podplumb/examples/cni/links"
+	"github.com/podplumb/podplumb/examples/cni/record"
+	"github.com/podplumb/podplumb/nat"
+)
+
+// gc removes the network's attachments that are not valid, all in one pass, and then what no record knows of.
+func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
+	r, err := newRequest(args)
+	if err != nil {
+		return err
+	}
+	valid := map[string]bool{}
+	owners := map[uint64]bool{}
+	for _, v := range r.net.Valid {
+		valid[record.FileName(v.ContainerID, v.IfName)] = true
+		owners[ipam.Owner{ContainerID: v.ContainerID, IfName: v.IfName}.ID()] = true
+	}
+	listed, err := r.store.List(r.key.Network)
+	if err != nil {
+		return err
+	}
+	var files []*record.File
+	defer func() {
+		for _, f := range files {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	var gone []*record.Attachment
+	for _, name := range listed {
+		if valid[name] {
+			continue
+		}
+		f, err := r.store.OpenFile(ctx, r.key.Network, name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
+		if f.Have != nil {
+			gone = append(gone, f.Have)
+		}
+	}
+	if err := p.takeDown(ctx, r.store, gone...); err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := f.Remove(); err != nil {
+			return err
+		}
+	}
+	p.passed("unrecord")
+	return errors.Join(
+		r.sweepLeases(ctx, owners),
+		r.sweepLinks(ctx, valid),
+		r.store.SweepPorts(ctx),
+		sweepTable(ctx, r.store),
+	)
+}
+
+// sweepLeases gives back addresses of the network whose owner is not valid.
+func (r *request) sweepLeases(ctx context.Context, valid map[uint64]bool) error {
+	if r.net.IPAM == nil || r.net.IPAM.Type != "host-local" {
+		return nil
+	}
+	return withLeases(ctx, r.store, r.key.Network, func(s *ipam.Store) error {
+		_, err := s.Retain(func(owner uint64) bool { return valid[owner] })
+		return err
+	})
+}
+
+// halfMade matches the name of a bridge whose maker died before it could give it the right one.
+var halfMade = regexp.MustCompile(`^br[0-9a-f]{12}$`)
+
+// sweepLinks removes links of the network that no record knows of, and bridges that were never finished.
+func (r *request) sweepLinks(ctx context.Context, valid map[string]bool) error {
+	all, err := links.List(ctx)
+	if err != nil {
+		return err
+	}
+	var pairs, unused []string
+	for _, l := range all {
+		if k, ok := taggedKey(l.Alias); ok && l.Kind == "veth" && k.Network == r.key.Network && !valid[record.FileName(k.ContainerID, k.IfName)] && l.Name == linkName(k) {
+			pairs = append(pairs, l.Name)
+		}
+		if l.Kind == "bridge" && l.Alias == "" && !l.Up && l.Ports == 0 && halfMade.MatchString(l.Name) {
+			unused = append(unused, l.Name)
+		}
+	}
+	return errors.Join(links.Remove(ctx, owner, pairs...), links.RemoveUnused(ctx, unused...))
+}
+
+// sweepTable removes what the table holds of attachments and networks that no record knows of.
+func sweepTable(ctx context.Context, s record.Store) error {
+	return withTable(ctx, s, func(c *nat.Client) error {
+		have, err := c.Read(ctx)
+		if err != nil || len(have.Networks)+len(have.Forwards) == 0 {
+			return err
+		}
+		all, err := s.All()
+		if err != nil {
+			return err
+		}
+		known := map[string]bool{}
+		var prefixes []netip.Prefix
+		for _, a := range all {
+			known[linkName(a.Key)] = true
+			prefixes = append(prefixes, a.Masquerade...)
+		}
+		have.Networks = slices.DeleteFunc(have.Networks, func(n nat.Network) bool { return !slices.Contains(prefixes, n.Prefix) })
+		have.Forwards = slices.DeleteFunc(have.Forwards, func(f nat.Forward) bool {
+			link, _, _ := strings.Cut(f.Name, " ")
+			return !known[link]
+		})
+		_, err = c.Sync(ctx, have)
+		return err
+	})
+}
