@@ -1,6 +1,9 @@
 package nat
 
-import "context"
+import (
+	"context"
+	"net/netip"
+)
 
 // New returns a Client for the table that c names. It opens one socket and
 // changes nothing; what the table holds is read by the first method that
@@ -22,10 +25,36 @@ func (c *Client) Apply(ctx context.Context, p Plan) error { return c.apply(ctx, 
 // removes the table.
 func (c *Client) Sync(ctx context.Context, want State) (Plan, error) { return c.sync(ctx, want) }
 
-// Update changes the named forwards only. Its cost does not depend on how
-// many others there are.
+// Update changes what the change names, and nothing else. Its cost does not
+// depend on how many forwards there are, also in a new Client, which looks
+// only at what the change is about: so short-lived processes can share a
+// table, each with a Client of its own (Config.Shared). When others change the
+// ruleset at the same time, it looks again. Only forwards with Affinity or
+// source ranges that are replaced make a Client read the whole table that has
+// not yet. It adds the table when there is none, but never removes it.
 func (c *Client) Update(ctx context.Context, change Change) (Plan, error) {
 	return c.update(ctx, change)
+}
+
+// PlanUpdate returns what Update would do. It costs as little.
+func (c *Client) PlanUpdate(ctx context.Context, change Change) (Plan, error) {
+	return c.planUpdate(ctx, change)
+}
+
+// Lookup returns those of the named forwards that the table has, in canonical
+// form. Its cost does not depend on how many others there are.
+func (c *Client) Lookup(ctx context.Context, keys ...Key) ([]Forward, error) {
+	return c.lookup(ctx, keys)
+}
+
+// Names lists all forwards and networks by their keys, with their names: what
+// a sweep needs to find those whose owners are gone.
+func (c *Client) Names(ctx context.Context) (Names, error) { return c.names(ctx) }
+
+// Names are the names of all forwards and networks of a table.
+type Names struct {
+	Forwards map[Key]string
+	Networks map[netip.Prefix]string
 }
 
 // Watch keeps the table as the last Sync, Apply or Update left it until ctx

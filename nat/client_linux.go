@@ -157,15 +157,6 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 	return c.again(ctx, "sync", func() (Plan, error) { return c.diff(want), nil })
 }
 
-func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := change.Validate(); err != nil {
-		return Plan{}, c.fail("update", err)
-	}
-	return c.again(ctx, "update", func() (Plan, error) { return c.planChange(change) })
-}
-
 // planChange is what a change takes, when world is known.
 func (c *Client) planChange(change Change) (Plan, error) {
 	if c.damaged || !c.exists && c.goal != nil && c.goal != c.world {

@@ -19,5 +19,10 @@ func (*Client) plan(context.Context, State) (Plan, error)    { return Plan{}, er
 func (*Client) apply(context.Context, Plan) error            { return errors.ErrUnsupported }
 func (*Client) sync(context.Context, State) (Plan, error)    { return Plan{}, errors.ErrUnsupported }
 func (*Client) update(context.Context, Change) (Plan, error) { return Plan{}, errors.ErrUnsupported }
-func (*Client) watch(context.Context) error                  { return errors.ErrUnsupported }
-func (*Client) close() error                                 { return nil }
+func (*Client) planUpdate(context.Context, Change) (Plan, error) {
+	return Plan{}, errors.ErrUnsupported
+}
+func (*Client) lookup(context.Context, []Key) ([]Forward, error) { return nil, errors.ErrUnsupported }
+func (*Client) names(context.Context) (Names, error)             { return Names{}, errors.ErrUnsupported }
+func (*Client) watch(context.Context) error                      { return errors.ErrUnsupported }
+func (*Client) close() error                                     { return nil }

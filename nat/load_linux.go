@@ -31,7 +31,7 @@ func (c *Client) load(ctx context.Context) error {
 	c.orphan = info.Persist && info.Owner == 0
 	intact := info.Stamp == c.lay.table.Stamp()
 	for try := 0; intact; try++ {
-		r := reader{c: c, w: newWorld(c.lay)}
+		r := newReader(c, newWorld(c.lay))
 		ok, err := r.all(ctx)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
@@ -68,12 +68,17 @@ type reader struct {
 	bad    bool // an element is not one that a Client writes
 }
 
+func newReader(c *Client, w *world) *reader {
+	return &reader{
+		c: c, w: w,
+		slots: map[Key][]netip.AddrPort{}, near: map[Key][]netip.AddrPort{}, doors: map[Key]uint32{},
+		sides: map[Key]map[side]uint32{}, shut: map[Key]bool{}, shares: map[share]int{},
+	}
+}
+
 // all reads everything and says whether it is exactly what this version
 // would have written.
 func (r *reader) all(ctx context.Context) (bool, error) {
-	r.slots, r.near, r.doors = map[Key][]netip.AddrPort{}, map[Key][]netip.AddrPort{}, map[Key]uint32{}
-	r.sides, r.shut = map[Key]map[side]uint32{}, map[Key]bool{}
-	r.shares = map[share]int{}
 	if err := r.lanes(ctx); err != nil {
 		return false, err
 	}

@@ -2,7 +2,10 @@ package nat
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -104,4 +107,59 @@ func rangeFrom(a netip.Addr, ends map[netip.Addr]bool) (netip.Prefix, bool) {
 		}
 	}
 	return netip.Prefix{}, false
+}
+
+func (c *Client) names(ctx context.Context) (Names, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := Names{Forwards: map[Key]string{}, Networks: map[netip.Prefix]string{}}
+	if c.ns == 0 {
+		return list, c.fail("read", fs.ErrClosed)
+	}
+	info, err := c.conn.Table(ctx, c.lay.table.Family, c.lay.table.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return list, nil
+	case err == nil && info.Stamp == 0:
+		err = ErrForeign
+	case err == nil && info.Stamp != c.lay.table.Stamp():
+		err = ErrDamaged
+	}
+	if err != nil {
+		return list, c.fail("read", err)
+	}
+	owned := info.Owner == c.conn.PortID()
+	for _, f := range c.lay.families() {
+		for i, s := range []*nft.Set{f.rejected, f.dropped, f.elsewhere, f.forwards} {
+			var seen []Key
+			again := func() {
+				for _, k := range seen {
+					delete(list.Forwards, k)
+				}
+				seen = nil
+			}
+			err := c.conn.Elements(ctx, c.lay.table, s, owned, again, func(e *nft.Element) {
+				// Of a forward that is in two sets, the last has the name.
+				if k, ok := parseForwardKey(f, e.Key); ok && (i == 3 || list.Forwards[k] == "") {
+					list.Forwards[k] = e.Comment
+					seen = append(seen, k)
+				}
+			})
+			if err != nil {
+				return list, c.fail("read", err)
+			}
+		}
+		again := func() {
+			maps.DeleteFunc(list.Networks, func(p netip.Prefix, _ string) bool { return p.Addr().Is4() == f.is4() })
+		}
+		err := c.conn.Elements(ctx, c.lay.table, f.networks, owned, again, func(e *nft.Element) {
+			if a, ok := netip.AddrFromSlice(e.Key); ok && !e.End && len(e.Extra) == 1 {
+				list.Networks[netip.PrefixFrom(a, int(e.Extra[0]))] = e.Comment
+			}
+		})
+		if err != nil {
+			return list, c.fail("read", err)
+		}
+	}
+	return list, nil
 }

@@ -1,0 +1,422 @@
+package nat
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/internal/nft"
+	"github.com/podplumb/podplumb/internal/plan"
+)
+
+// someTries bounds how often a change is planned again because others, such as
+// the processes of other pods, changed the ruleset meanwhile. Of those that
+// collide one always gets through.
+const someTries = 500
+
+// update changes the named forwards. A Client that does not know the table, or
+// no longer, looks only at what the change is about.
+func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := change.Validate(); err != nil {
+		return Plan{}, c.fail("update", err)
+	}
+	for try := range someTries {
+		if known, err := c.current(ctx); err != nil {
+			return Plan{}, c.fail("update", err)
+		} else if known {
+			break
+		}
+		p, err := c.updateSome(ctx, change)
+		switch {
+		case err == nil:
+			return p, nil
+		case errors.Is(err, nft.ErrStale):
+			sleep(ctx, rand.N(time.Duration(min(try, 20)+1)*200*time.Microsecond))
+			continue
+		case !errors.Is(err, errPartial):
+			return Plan{}, c.fail("update", err)
+		}
+		break
+	}
+	return c.again(ctx, "update", func() (Plan, error) { return c.planChange(change) })
+}
+
+// planUpdate returns what update would do.
+func (c *Client) planUpdate(ctx context.Context, change Change) (Plan, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := change.Validate(); err != nil {
+		return Plan{}, c.fail("plan", err)
+	}
+	known, err := c.current(ctx)
+	if err == nil && !known {
+		var p Plan
+		p, err = c.planSome(ctx, change)
+		c.world = nil
+		if err == nil {
+			return p, nil
+		}
+	}
+	if err == nil || errors.Is(err, errPartial) {
+		err = c.know(ctx)
+	}
+	var p Plan
+	if err == nil {
+		p, err = c.planChange(change)
+	}
+	return p, c.fail("plan", err)
+}
+
+// lookup returns the named forwards that there are.
+func (c *Client) lookup(ctx context.Context, keys []Key) ([]Forward, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, err := c.current(ctx)
+	if err == nil && !known {
+		if err = c.glimpse(ctx, Change{Drop: keys}); err != nil {
+			c.world = nil
+		}
+	}
+	if errors.Is(err, errPartial) {
+		err = c.know(ctx)
+	}
+	if err != nil {
+		return nil, c.fail("read", err)
+	}
+	var list []Forward
+	for _, k := range keys {
+		if en := c.world.forwards[k]; en != nil {
+			list = append(list, en.Forward)
+		}
+	}
+	if c.world.partial {
+		c.world = nil
+	}
+	return list, nil
+}
+
+// current says that world is right as it is.
+func (c *Client) current(ctx context.Context) (bool, error) {
+	if c.ns == 0 {
+		return false, fs.ErrClosed
+	}
+	if err := context.Cause(ctx); err != nil || c.world == nil || c.owned {
+		return c.world != nil, err
+	}
+	gen, err := c.conn.Generation(ctx)
+	return gen == c.gen, err
+}
+
+// updateSome does a change, knowing only what it is about.
+func (c *Client) updateSome(ctx context.Context, change Change) (Plan, error) {
+	defer func() {
+		if c.world != nil && c.world.partial {
+			c.world = nil
+		}
+	}()
+	p, err := c.planSome(ctx, change)
+	if err != nil || p.Empty() {
+		return p, err
+	}
+	flows, err := c.commit(ctx, p)
+	if err != nil {
+		c.world = nil
+		if len(p.networks)+len(p.exclude) > 0 && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)) {
+			err = errPartial // ranges that are there lie inside
+		}
+		return p, err
+	}
+	if c.goal != nil {
+		if err := c.goal.follow(p); err != nil {
+			return p, err
+		}
+	}
+	return p, c.forget(ctx, flows)
+}
+
+// follow makes a plan's changes in a world whose kernel has them already.
+func (w *world) follow(p Plan) error {
+	e := &edits{}
+	w.ranges(p, e)
+	for _, ch := range p.forwards {
+		if err := w.forward(ch.Key, ch.Want, e); err != nil {
+			return err
+		}
+	}
+	w.settle(e)
+	return nil
+}
+
+func (c *Client) planSome(ctx context.Context, change Change) (Plan, error) {
+	if err := c.glimpse(ctx, change); err != nil {
+		return Plan{}, err
+	}
+	p, err := c.world.changes(change)
+	if err == nil && !c.exists && !p.Empty() {
+		p.skeleton = plan.Add
+	}
+	return p, err
+}
+
+// glimpse makes world hold what a change is about, and gen the generation that
+// it is of.
+func (c *Client) glimpse(ctx context.Context, change Change) error {
+	gen, err := c.conn.Generation(ctx)
+	if err != nil {
+		return err
+	}
+	c.gen = gen
+	c.world = newWorld(c.lay)
+	c.world.partial = true
+	info, err := c.conn.Table(ctx, c.lay.table.Family, c.lay.table.Name)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.exists, c.owned, c.damaged, c.orphan = false, false, false, false
+		if c.goal != nil && !c.goal.state().empty() {
+			return errPartial // flushed by others: all of it comes back
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if info.Stamp == 0 {
+		return ErrForeign
+	}
+	c.exists, c.damaged = true, false
+	c.owned = info.Owner == c.conn.PortID()
+	c.orphan = info.Persist && info.Owner == 0
+	r := newReader(c, c.world)
+	fits := info.Stamp == c.lay.table.Stamp()
+	if fits {
+		fits, err = r.some(ctx, change)
+	}
+	if err != nil {
+		if errors.Is(err, nft.ErrInterrupted) {
+			err = nft.ErrStale
+		}
+		return err
+	}
+	if !c.owned {
+		if gen, err = c.conn.Generation(ctx); err != nil {
+			return err
+		}
+		if gen != c.gen {
+			return nft.ErrStale
+		}
+	}
+	if !fits {
+		return errPartial // damaged, as it seems: the whole will tell
+	}
+	return nil
+}
+
+// some reads what a change is about.
+func (r *reader) some(ctx context.Context, change Change) (bool, error) {
+	if err := r.lanes(ctx); err != nil || r.bad {
+		return false, err
+	}
+	chains := make([]*nft.Chain, 0, len(r.w.lanes))
+	for l := range r.w.lanes {
+		chains = append(chains, l.chain(r.c.lay))
+	}
+	if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
+		return false, err
+	}
+	keys := slices.Clone(change.Drop)
+	for _, f := range change.Set {
+		if f.Affinity != 0 {
+			return false, errPartial // what clients have learnt matters
+		}
+		keys = append(keys, f.Key())
+	}
+	if err := r.someForwards(ctx, keys); err != nil {
+		return false, err
+	}
+	if err := r.someShared(ctx, keys, change.Set); err != nil {
+		return false, err
+	}
+	networks := slices.Clone(change.DropNetworks)
+	for _, n := range change.SetNetworks {
+		networks = append(networks, n.Prefix)
+	}
+	err := r.somePrefixes(ctx, networks, func(f *family) *nft.Set { return f.networks }, func(p netip.Prefix, e *nft.Element) {
+		r.w.networks[p] = Network{Prefix: p, Name: e.Comment}
+	})
+	if err != nil {
+		return false, err
+	}
+	err = r.somePrefixes(ctx, slices.Concat(change.DropExclude, change.SetExclude), func(f *family) *nft.Set { return f.excluded },
+		func(p netip.Prefix, _ *nft.Element) { r.w.exclude[p] = p })
+	return !r.bad, err
+}
+
+// look asks for elements and calls found for those that there are.
+func (r *reader) look(ctx context.Context, list []nft.Lookup, found func(i int, s *nft.Set, e *nft.Element)) error {
+	if err := r.c.conn.Lookup(ctx, r.c.lay.table, list); err != nil {
+		return err
+	}
+	for i := range list {
+		if l := &list[i]; l.Found {
+			found(i, l.Set, &l.Element)
+		}
+	}
+	return nil
+}
+
+// someForwards reads the forwards of the keys.
+func (r *reader) someForwards(ctx context.Context, keys []Key) error {
+	var doors []nft.Lookup
+	var of []Key
+	for _, k := range keys {
+		f := r.w.lay.of(k.Addr)
+		for _, s := range []*nft.Set{f.forwards, f.elsewhere, f.rejected, f.dropped, f.near, f.far, f.masquerade, f.sticky} {
+			doors, of = append(doors, nft.Lookup{Set: s, Key: forwardKey(k)}), append(of, k)
+		}
+	}
+	more := false
+	err := r.look(ctx, doors, func(i int, s *nft.Set, e *nft.Element) {
+		k := of[i]
+		more = !r.door(r.w.lay.of(k.Addr), k, s, e) || more
+	})
+	if err == nil && more {
+		err = errPartial
+	}
+	if err != nil {
+		return err
+	}
+	var slots []nft.Lookup
+	var families []*family
+	for _, k := range keys {
+		f := r.w.lay.of(k.Addr)
+		count := func(number, first uint32) {
+			for i := range uint32(r.sizeOf(number)) {
+				slots, families = append(slots, nft.Lookup{Set: f.targets, Key: nft.AppendUint32(forwardKey(k), first+i)}), append(families, f)
+			}
+		}
+		switch {
+		case r.w.forwards[k] == nil:
+		case r.w.forwards[k].Elsewhere:
+			return errPartial // nothing tells how many targets there are
+		case r.sides[k] != nil:
+			count(r.sides[k][inside], nearSlot)
+			count(r.sides[k][outside], 0)
+		default:
+			count(r.doors[k], 0)
+		}
+	}
+	if err := r.look(ctx, slots, func(i int, _ *nft.Set, e *nft.Element) { r.target(families[i], e) }); err != nil {
+		return err
+	}
+	r.entries()
+	return nil
+}
+
+// door takes in an element that has a forward's key, and says that the forward
+// can be known by its own elements alone.
+func (r *reader) door(f *family, k Key, s *nft.Set, e *nft.Element) bool {
+	number := uint32(0)
+	if len(e.Data) == 4 {
+		number = binary.NativeEndian.Uint32(e.Data)
+	}
+	en := r.w.forwards[k]
+	switch s {
+	case f.near, f.far:
+		if r.sides[k] == nil {
+			r.sides[k] = map[side]uint32{}
+		}
+		r.sides[k][map[*nft.Set]side{f.near: inside, f.far: outside}[s]] = number
+	case f.masquerade:
+		r.bad = r.bad || en == nil || !en.noteMasquerade(number)
+	case f.sticky:
+		return false
+	default:
+		if en != nil {
+			r.bad = r.bad || s != f.rejected && s != f.dropped
+			r.shut[k] = true
+			return true
+		}
+		en = &entry{Forward: Forward{Addr: k.Addr, Port: k.Port, Proto: k.Proto, Name: e.Comment}}
+		r.w.forwards[k] = en
+		if s == f.forwards || s == f.elsewhere {
+			r.doors[k] = number
+		}
+		return !en.note(e.Extra)
+	}
+	return true
+}
+
+// sizeOf is how many slots a lane draws from.
+func (r *reader) sizeOf(number uint32) int {
+	for l, u := range r.w.lanes {
+		if u.number == number {
+			return l.size
+		}
+	}
+	return 0
+}
+
+// someShared reads what the forwards, as they are and as they are to be, share
+// with others.
+func (r *reader) someShared(ctx context.Context, keys []Key, want []Forward) error {
+	r.w.addresses, r.w.hairpin = newUses(), newUses()
+	var list []nft.Lookup
+	var of []netip.Addr
+	seen := map[*nft.Set]map[netip.Addr]bool{}
+	ask := func(s *nft.Set, a netip.Addr, el nft.Element) {
+		if seen[s] == nil {
+			seen[s] = map[netip.Addr]bool{}
+		}
+		if !seen[s][a] {
+			seen[s][a] = true
+			list, of = append(list, nft.Lookup{Set: s, Key: el.Key}), append(of, a)
+		}
+	}
+	forwards := slices.Clone(want)
+	for _, k := range keys {
+		if !k.node() {
+			ask(r.w.lay.of(k.Addr).addresses, k.Addr, addressElement(k.Addr))
+		}
+		if en := r.w.forwards[k]; en != nil {
+			forwards = append(forwards, en.Forward)
+		}
+	}
+	for _, f := range forwards {
+		for _, t := range slices.Concat(f.To, f.Near) {
+			ask(r.w.lay.of(t.Addr).hairpin, t.Addr, hairpinElement(t.Addr))
+		}
+	}
+	return r.look(ctx, list, func(i int, s *nft.Set, e *nft.Element) {
+		uses := r.w.hairpin
+		if s == r.w.lay.v4.addresses || s == r.w.lay.v6.addresses {
+			uses = r.w.addresses
+		}
+		uses.note(of[i], counted(e))
+	})
+}
+
+// somePrefixes reads the ranges that prefixes are, or begin in.
+func (r *reader) somePrefixes(ctx context.Context, prefixes []netip.Prefix, set func(*family) *nft.Set, each func(netip.Prefix, *nft.Element)) error {
+	list := make([]nft.Lookup, len(prefixes))
+	for i, p := range prefixes {
+		list[i] = nft.Lookup{Set: set(r.w.lay.of(p.Addr())), Key: p.Masked().Addr().AsSlice()}
+	}
+	return r.look(ctx, list, func(i int, _ *nft.Set, e *nft.Element) {
+		start, ok := netip.AddrFromSlice(e.Key)
+		if !ok || e.End || len(e.Extra) != 1 {
+			return
+		}
+		p := netip.PrefixFrom(start, int(e.Extra[0]))
+		if p.IsValid() && p.Contains(prefixes[i].Masked().Addr()) {
+			each(p, e)
+		}
+	})
+}
