@@ -57,6 +57,12 @@ func (m *Machine) Start(t testing.TB, args ...string) *Example {
 	return m.start(t, nil, args)
 }
 
+// StartIn starts the example of this package with these arguments and no others, in a namespace that the test has made.
+func StartIn(t testing.TB, ns *netns.NS, args ...string) *Example {
+	t.Helper()
+	return launch(t, ns, nil, args)
+}
+
 // StartWithClosedOutput starts the example with an output that nobody reads any more.
 func (m *Machine) StartWithClosedOutput(t testing.TB, args ...string) *Example {
 	t.Helper()
@@ -69,10 +75,15 @@ func (m *Machine) StartWithClosedOutput(t testing.TB, args ...string) *Example {
 
 func (m *Machine) start(t testing.TB, stdout *os.File, args []string) *Example {
 	t.Helper()
+	return launch(t, m.ns, stdout, append([]string{"-name", m.Name}, args...))
+}
+
+func launch(t testing.TB, ns *netns.NS, stdout *os.File, args []string) *Example {
+	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
 	e := &Example{done: make(chan struct{})}
-	e.cmd = exec.Command(self, append([]string{"-name", m.Name}, args...)...)
+	e.cmd = exec.Command(self, args...)
 	e.cmd.Env = append(os.Environ(), envExample+"=1", "GORACE=atexit_sleep_ms=0") // the race detector would sleep for a second at each exit
 	e.cmd.Stdout, e.cmd.Stderr = &e.stdout, &e.stderr
 	if stdout != nil {
@@ -80,7 +91,7 @@ func (m *Machine) start(t testing.TB, stdout *os.File, args []string) *Example {
 	}
 	e.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // as a shell does it: ^C goes to this group
 	e.cmd.WaitDelay = 5 * time.Second                       // a container that holds our pipes for longer is a leak
-	require.NoError(t, m.ns.Start(e.cmd))
+	require.NoError(t, ns.Start(e.cmd))
 	go func() {
 		e.err = e.cmd.Wait()
 		close(e.done)
