@@ -31,7 +31,6 @@ func TestNATConformance(t *testing.T) {
 			}
 			return b
 		},
-		Lacks: []servicetest.Feature{servicetest.ExternalLocal},
 	})
 }
 

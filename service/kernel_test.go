@@ -140,61 +140,29 @@ func TestNATEqualsFullSync(t *testing.T) {
 	}
 }
 
-func TestNATRefusesWhatItCannotServe(t *testing.T) {
+func TestNATUnserved(t *testing.T) {
 	nstest.Leaks(t)
 	ctx := context.Background()
 	client := natClient(t, nstest.New(t))
-	p := newProxy(t, service.NAT(client))
-	_, err := p.Sync(ctx, natState())
-	require.NoError(t, err)
-	before, err := client.Read(ctx)
-	require.NoError(t, err)
-
-	port, local := webService("port", "10.96.0.3"), webService("local", "10.96.0.5")
-	port.Spec.Type, port.Spec.Ports[0].NodePort, port.Spec.ExternalTrafficPolicy = service.TypeNodePort, 30081, service.PolicyLocal
-	local.Spec.ExternalIPs, local.Spec.ExternalTrafficPolicy = []string{"198.51.100.5"}, service.PolicyLocal
-	near := webService("near", "10.96.0.6")
-	near.Spec.Type, near.Spec.ExternalTrafficPolicy = service.TypeLoadBalancer, service.PolicyLocal
-	near.Status.LoadBalancer.Ingress = []service.Ingress{{IP: "198.51.100.6"}}
-	_, err = p.Update(ctx, service.Changes{
-		Services: []service.Service{port, local, near},
-		Pods:     []service.Pod{webPod("p5", "local", "10.244.0.5"), webPod("p6", "near", "10.244.0.6")},
-	})
-	require.ErrorIs(t, err, errors.ErrUnsupported)
-	for _, part := range []string{
-		"node-port *4:30081/TCP of default/port: the NAT backend does not serve externalTrafficPolicy Local",
-		"external-ip 198.51.100.5:80/TCP of default/local: the NAT backend does not serve externalTrafficPolicy Local",
-		"load-balancer 198.51.100.6:80/TCP of default/near: the NAT backend does not serve externalTrafficPolicy Local",
-	} {
-		require.ErrorContains(t, err, part)
+	backend := service.NAT(client)
+	frontend := func(i, endpoints int) service.Frontend {
+		f := service.Frontend{Key: service.Key{Kind: service.KindClusterIP, Addr: netip.MustParseAddr(bigClusterIP(i)), Port: 80, Protocol: service.TCP}}
+		for n := range endpoints {
+			f.Endpoints = append(f.Endpoints, service.Endpoint{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 128 + byte(n>>16), byte(n >> 8), byte(n)}), 8080)})
+		}
+		return f
 	}
+	many, few := frontend(1, 1<<16+1), frontend(2, 3)
+	err := backend.Apply(ctx, service.Plan{Full: true, Set: []service.Frontend{many, few}})
+	require.ErrorIs(t, err, errors.ErrUnsupported)
+	require.ErrorContains(t, err, "does not serve 65537 endpoints, only 65536")
 	var unserved *service.UnservedError
 	require.ErrorAs(t, err, &unserved)
-
-	// The rest is served: the cluster IPs of those Services.
-	forwards := func() int {
-		have, err := client.Read(ctx)
-		require.NoError(t, err)
-		return len(have.Forwards) - len(before.Forwards)
-	}
-	require.Equal(t, 3, forwards())
-	fine := webService("fine", "10.96.0.7")
-	fine.Spec.ExternalIPs = []string{"198.51.100.7"}
-	_, err = p.Update(ctx, service.Changes{Services: []service.Service{fine}})
-	require.NoError(t, err, "a refusal was for its own call")
-	require.Equal(t, 5, forwards())
-
-	// A Frontend that turns into one that cannot be served is taken away.
-	fine.Spec.ExternalTrafficPolicy = service.PolicyLocal
-	_, err = p.Update(ctx, service.Changes{Services: []service.Service{fine}, Pods: []service.Pod{webPod("p7", "fine", "10.244.0.7")}})
-	require.ErrorIs(t, err, errors.ErrUnsupported)
-	require.Equal(t, 4, forwards())
-
-	_, err = p.Update(ctx, service.Changes{DropServices: []service.Name{port.Key(), local.Key(), near.Key(), fine.Key()}})
+	require.Equal(t, many.Key, unserved.Key)
+	have, err := client.Read(ctx)
 	require.NoError(t, err)
-	after, err := client.Read(ctx)
-	require.NoError(t, err)
-	require.Equal(t, before, after)
+	require.Empty(t, have.Forwards, "a refused Plan changes nothing")
+	require.NoError(t, backend.Apply(ctx, service.Plan{Full: true, Set: []service.Frontend{few}}))
 }
 
 // BenchmarkUpdateNAT changes one EndpointSlice, from the object to the committed rules, at 1,000 and at 30,000 Services in turn. It reports the ratio of

@@ -12,9 +12,9 @@ import (
 // The forwards, the virtual ranges and the local ranges of c's State belong to the Backend. Its networks and exclusions stay as they are, but for
 // exclusions that are added so that the pods of Frontend.Inside are known as such; whoever changes them through c does not do so during Proxy.Sync.
 //
-// It serves cluster IPs, and node ports, external and load balancer addresses under ExternalTrafficPolicy Cluster. Other ports of an external or load
-// balancer address are rejected, unless it is an address of the node. Node ports are not served on loopback addresses. Session affinity is kept for each
-// address of a port by itself. ExternalTrafficPolicy Local is refused with errors.ErrUnsupported.
+// It serves every Frontend of up to 65,536 endpoints. Other ports of an external or load balancer address are rejected, unless it is an address of the node.
+// Session affinity is kept for each address of a port by itself. Under ExternalTrafficPolicy Local a client is near when it is of Frontend.Inside or of
+// the networks and exclusions of c's State, or when it is the node itself.
 func NAT(c *nat.Client) Backend { return &natBackend{client: c, served: map[nat.Key]bool{}} }
 
 type natBackend struct {

@@ -36,11 +36,12 @@ func natPart(p Plan) (natChange, error) {
 			part.setRange = append(part.setRange, nat.Virtual{Prefix: f.Range, Miss: natRefusal(f.Refusal)})
 			continue
 		}
-		if err := natLacks(f); err != nil {
+		forward := natForward(f)
+		if n := max(len(forward.To), len(forward.Near)); n > natTargetsMost {
+			err := fmt.Errorf("the NAT backend does not serve %d endpoints, only %d: %w", n, natTargetsMost, errors.ErrUnsupported)
 			errs = append(errs, &UnservedError{Key: f.Key, Service: f.Service, Err: err})
 			continue
 		}
-		forward := natForward(f)
 		set[forward.Key()] = true
 		part.set = append(part.set, forward)
 		part.inside = union(part.inside, f.Inside)
@@ -63,31 +64,29 @@ func natPart(p Plan) (natChange, error) {
 	return part, errors.Join(errs...)
 }
 
-// natLacks says what of a Frontend package nat has no words for.
-func natLacks(f *Frontend) error {
-	lacks := func(what string) error {
-		return fmt.Errorf("the NAT backend does not serve %s: %w", what, errors.ErrUnsupported)
-	}
-	switch {
-	case f.Masquerade == MasqueradeNode || len(f.Near) > 0:
-		return lacks("externalTrafficPolicy Local")
-	}
-	return nil
-}
+// natTargetsMost is how many targets a forward can have.
+const natTargetsMost = 1 << 16
 
 func natForward(f *Frontend) nat.Forward {
 	forward := nat.Forward{Addr: f.Addr, Port: f.Port, Proto: natProto(f.Protocol), Name: natName(f), Empty: natRefusal(f.Refusal), Affinity: f.Affinity, Allow: f.Sources}
-	forward.To = make([]nat.Target, len(f.Endpoints))
-	for i, e := range f.Endpoints {
-		forward.To[i] = nat.Target{Addr: e.Addr.Addr(), Port: e.Addr.Port()}
-	}
+	forward.To, forward.Near = natTargets(f.Endpoints), natTargets(f.Near)
 	switch f.Masquerade {
+	case MasqueradeNode:
+		forward.Masquerade = nat.MasqueradeHost
 	case MasqueradeOutside:
 		forward.Masquerade = nat.MasqueradeRemote
 	case MasqueradeAll:
 		forward.Masquerade = nat.MasqueradeAll
 	}
 	return forward
+}
+
+func natTargets(list []Endpoint) []nat.Target {
+	targets := make([]nat.Target, len(list))
+	for i, e := range list {
+		targets[i] = nat.Target{Addr: e.Addr.Addr(), Port: e.Addr.Port()}
+	}
+	return targets
 }
 
 // natName is what a person who lists the table sees.
