@@ -20,6 +20,10 @@ func (s State) canonical() State {
 	if len(c.Local) == 0 {
 		c.Local = nil
 	}
+	for i := range c.Networks {
+		c.Networks[i].To = c.Networks[i].To.canonical()
+	}
+	c.Redirects, c.Capture = sortedRedirects(s.Redirects), s.Capture.canonical()
 	if len(s.Forwards) > 0 {
 		c.Forwards = make([]Forward, len(s.Forwards))
 		for i, f := range s.Forwards {

@@ -35,6 +35,17 @@ func (w *world) changes(c Change) (Plan, error) {
 			p.forwards = append(p.forwards, plan.Change[Key, Forward]{Key: k, Have: &old})
 		}
 	}
+	for i, list := range [][]uint16{c.Capture, c.Release} {
+		for _, port := range list {
+			a := item{kind: itemPort, n: uint32(port)}
+			if _, have := w.capture[a]; have && i == 1 {
+				p.capture = append(p.capture, plan.Change[item, item]{Key: a, Have: &a})
+			} else if !have && i == 0 {
+				p.capture = append(p.capture, plan.Change[item, item]{Key: a, Want: &a})
+			}
+		}
+	}
+	slices.SortFunc(p.capture, func(a, b plan.Change[item, item]) int { return a.Key.compare(b.Key) })
 	slices.SortFunc(p.forwards, func(a, b plan.Change[Key, Forward]) int { return a.Key.compare(b.Key) })
 	taken = append(taken, w.networkChanges(c, &p)...)
 	w.excludeChanges(c, &p)
@@ -43,6 +54,7 @@ func (w *world) changes(c Change) (Plan, error) {
 
 func (w *world) networkChanges(c Change, p *Plan) (taken []error) {
 	for _, n := range widest(c.SetNetworks, func(n *Network) *netip.Prefix { return &n.Prefix }) {
+		n.To = n.To.canonical()
 		ch := plan.Change[netip.Prefix, Network]{Key: n.Prefix, Want: &n}
 		if have, ok := w.networks[n.Prefix]; ok {
 			if have == n {
@@ -99,6 +111,7 @@ func (s State) with(p Plan) State {
 	s.Forwards = changed(s.Forwards, p.forwards, func(f *Forward) Key { return f.Key() })
 	s.Networks = changed(s.Networks, p.networks, func(n *Network) netip.Prefix { return n.Prefix })
 	s.Exclude = changed(s.Exclude, p.exclude, func(p *netip.Prefix) netip.Prefix { return *p })
+	s.Capture = captureOf(changed(s.Capture.canonical().items(), p.capture, func(a *item) item { return *a }))
 	return s
 }
 
@@ -138,6 +151,7 @@ func (c Change) Validate() error {
 		at := fmt.Sprintf("setNetworks[%d]", i)
 		faults.prefix(at+".prefix", n.Prefix)
 		faults.name(at+".name", n.Name)
+		faults.pool(at+".to", n)
 		once(&faults, networks, n.Prefix.Masked(), at)
 		faults.owned(at, n.Name, c.Owner)
 	}
@@ -154,6 +168,7 @@ func (c Change) Validate() error {
 			once(&faults, list.seen, p.Masked(), at)
 		}
 	}
+	faults.change(c)
 	return errors.Join(faults...)
 }
 

@@ -27,6 +27,9 @@ func (c *Client) commit(ctx context.Context, p Plan) ([]flow, error) {
 		unlearn(t.batch, c.lay, found)
 	}
 	w := c.world
+	if w.asksAnew(p) {
+		flows = append(flows, questions)
+	}
 	w.ranges(p, t.edits)
 	for _, ch := range p.forwards {
 		was := Forward{Addr: ch.Key.Addr, Port: ch.Key.Port, Proto: ch.Key.Proto}
@@ -78,6 +81,9 @@ func (c *Client) remove(ctx context.Context) ([]flow, error) {
 	var flows []flow
 	for _, e := range c.world.forwards {
 		flows = appendFlows(flows, e.Forward, nil)
+	}
+	if c.world.captureState().DNS != 0 {
+		flows = append(flows, questions)
 	}
 	b := nft.NewBatch()
 	b.DelTable(c.lay.table)
@@ -201,6 +207,9 @@ func (t *transaction) write() {
 	}
 	for _, s := range e.order {
 		t.batch.AddElements(table, s, e.sets[s].add)
+	}
+	for _, ch := range e.rules {
+		t.batch.SetRules(table, ch)
 	}
 	t.edits = &edits{}
 }

@@ -17,7 +17,10 @@ type Plan struct {
 	exclude  []plan.Change[netip.Prefix, netip.Prefix]
 	virtual  []plan.Change[netip.Prefix, Virtual]
 	local    []plan.Change[netip.Prefix, netip.Prefix]
-	forwards []plan.Change[Key, Forward]
+	// redirects by port, and what the capture says one by one
+	redirects []plan.Change[listen, Redirect]
+	capture   []plan.Change[item, item]
+	forwards  []plan.Change[Key, Forward]
 	// skeleton says that the table's fixed part is missing or of another
 	// version; only a Client sets it.
 	skeleton plan.Op
@@ -29,11 +32,13 @@ type Plan struct {
 func Diff(have, want State) Plan {
 	have, want = have.canonical(), want.canonical()
 	return Plan{
-		networks: plan.Diff(have.Networks, want.Networks, func(n *Network) netip.Prefix { return n.Prefix }, comparePrefix, equal[Network]),
-		exclude:  plan.Diff(have.Exclude, want.Exclude, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
-		virtual:  plan.Diff(have.Virtual, want.Virtual, func(v *Virtual) netip.Prefix { return v.Prefix }, comparePrefix, equal[Virtual]),
-		local:    plan.Diff(have.Local, want.Local, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
-		forwards: plan.Diff(have.Forwards, want.Forwards, func(f *Forward) Key { return f.Key() }, Key.compare, func(a, b *Forward) bool { return a.equal(b) }),
+		networks:  plan.Diff(have.Networks, want.Networks, func(n *Network) netip.Prefix { return n.Prefix }, comparePrefix, equal[Network]),
+		exclude:   plan.Diff(have.Exclude, want.Exclude, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
+		virtual:   plan.Diff(have.Virtual, want.Virtual, func(v *Virtual) netip.Prefix { return v.Prefix }, comparePrefix, equal[Virtual]),
+		local:     plan.Diff(have.Local, want.Local, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
+		redirects: plan.Diff(have.Redirects, want.Redirects, (*Redirect).key, listen.compare, equal[Redirect]),
+		capture:   plan.Diff(have.Capture.items(), want.Capture.items(), func(a *item) item { return *a }, item.compare, equal[item]),
+		forwards:  plan.Diff(have.Forwards, want.Forwards, func(f *Forward) Key { return f.Key() }, Key.compare, func(a, b *Forward) bool { return a.equal(b) }),
 	}
 }
 
@@ -56,7 +61,8 @@ func (f *Forward) equal(o *Forward) bool {
 
 // Empty says that there is nothing to do.
 func (p Plan) Empty() bool {
-	return p.skeleton == 0 && len(p.networks) == 0 && len(p.exclude) == 0 && len(p.virtual) == 0 && len(p.local) == 0 && len(p.forwards) == 0
+	return p.skeleton == 0 && len(p.networks) == 0 && len(p.exclude) == 0 && len(p.virtual) == 0 && len(p.local) == 0 &&
+		len(p.redirects) == 0 && len(p.capture) == 0 && len(p.forwards) == 0
 }
 
 // String prints one change a line: "+" added, "~" changed, "-" removed.
@@ -77,6 +83,12 @@ func (p Plan) String() string {
 	for _, c := range p.local {
 		lines = append(lines, plan.Line{Op: c.Op(), Object: "local " + c.Key.String()})
 	}
+	for _, c := range p.redirects {
+		lines = append(lines, line(c, "redirect "+c.Key.String(), Redirect.detail, Redirect.change))
+	}
+	for _, c := range p.capture {
+		lines = append(lines, plan.Line{Op: c.Op(), Object: c.Key.String()})
+	}
 	for _, c := range p.forwards {
 		lines = append(lines, line(c, "forward "+c.Key.String(), Forward.detail, Forward.change))
 	}
@@ -94,9 +106,23 @@ func line[K comparable, T any](c plan.Change[K, T], object string, detail func(T
 	return l
 }
 
-func (n Network) detail() string { return n.Name }
+func (n Network) detail() string {
+	if n.To == (Pool{}) {
+		return n.Name
+	}
+	return strings.TrimSpace(n.Name + " to " + n.To.String())
+}
 
-func (n Network) change(want Network) string { return fmt.Sprintf("name %q -> %q", n.Name, want.Name) }
+func (n Network) change(want Network) string {
+	var parts []string
+	if n.Name != want.Name {
+		parts = append(parts, fmt.Sprintf("name %q -> %q", n.Name, want.Name))
+	}
+	if n.To != want.To {
+		parts = append(parts, "to "+n.To.String()+" -> "+want.To.String())
+	}
+	return strings.Join(parts, ", ")
+}
 
 func (v Virtual) detail() string { return v.Miss.String() }
 

@@ -18,6 +18,8 @@ type edits struct {
 	// after the elements that lead to them.
 	open, shut []lane
 	size       int // elements
+	// rules are chains that get other rules.
+	rules []*nft.Chain
 }
 
 type setEdit struct{ del, add []nft.Element }
@@ -75,6 +77,9 @@ func (e *edits) String() string {
 	}
 	for _, l := range e.shut {
 		lines = append(lines, "- chain "+l.name())
+	}
+	for _, c := range e.rules {
+		lines = append(lines, "~ chain "+c.Name)
 	}
 	sort.SliceStable(lines, func(i, j int) bool {
 		return fmt.Sprint(strings.SplitN(lines[i], " ", 3)[1]) < strings.SplitN(lines[j], " ", 3)[1]

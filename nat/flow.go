@@ -9,6 +9,9 @@ type flow struct {
 	target netip.AddrPort // zero for all
 }
 
+// questions are what UDP clients of any name server ask.
+var questions = flow{key: Key{Port: portDNS, Proto: UDP}}
+
 // appendFlows adds the flows that a change of a forward leaves behind. A UDP
 // client that keeps sending from one port never makes a new connection, so
 // that its entry has to go: to follow a removed target to another one, and

@@ -18,6 +18,7 @@ type layout struct {
 	learn *nft.Set // lanes that learn, reached from filter hooks
 	v4    family
 	v6    family
+	*interception
 }
 
 // family is the part of the layout for one address family.
@@ -50,6 +51,8 @@ type family struct {
 	allowed    *nft.Set // forward . range of sources
 	denied     *nft.Set // forward . range of sources
 	local      *nft.Set // ranges of the host's addresses that serve node ports
+
+	pools pools // what networks leave under
 
 	suffix string
 }
@@ -96,6 +99,7 @@ func newLayout(c Config) *layout {
 	l := &layout{mark: c.Mark}
 	l.v4 = newFamily("4", nft.IPSaddr, nft.IPDaddr, nft.CTOrigDaddr4, netip.MustParsePrefix("224.0.0.0/4"), loopback4)
 	l.v6 = newFamily("6", nft.IP6Saddr, nft.IP6Daddr, nft.CTOrigDaddr6, netip.MustParsePrefix("ff00::/8"), loopback6)
+	l.interception = newInterception(l.families())
 	l.lanes = &nft.Set{
 		Name: "lanes", Key: []nft.Expr{nft.MetaMark}, Verdict: true,
 		Comment: "lane number in the mark -> chain that draws a slot",
@@ -116,12 +120,14 @@ func newLayout(c Config) *layout {
 	for _, f := range l.families() {
 		l.table.Sets = append(l.table.Sets, f.sets()...)
 	}
+	l.table.Sets = append(l.table.Sets, l.interception.sets()...)
 	return l
 }
 
 func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback netip.Prefix) family {
 	key := nft.Concat{daddr, nft.MetaL4Proto, nft.ThDport}
 	f := family{
+		pools:  newPools(suffix, saddr),
 		suffix: suffix, saddr: saddr, daddr: daddr, origin: origin, key: key,
 		nodeKey:   nft.Concat{nft.Zeroed{Of: daddr}, nft.MetaL4Proto, nft.ThDport},
 		multicast: multicast, loopback: loopback,
@@ -180,6 +186,7 @@ func (f *family) sets() []*nft.Set {
 	return []*nft.Set{
 		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.near, f.far, f.targets,
 		f.rejected, f.dropped, f.elsewhere, f.hairpin, f.masquerade, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.local,
+		f.pools.choice, f.pools.addrs, f.pools.ports,
 	}
 }
 
@@ -209,9 +216,9 @@ var (
 )
 
 func (l *layout) chains() []*nft.Chain {
-	dispatch := chain("dispatch")
+	dispatch, nodes := chain("dispatch"), chain("nodes")
 	refuse := chain("refuse", rule(knownState, ret), rule(translated, jump("learn")), rule(translated, ret))
-	learn := chain("learn")
+	learn := chain("learn", rule(l.toProxy(), isLocal(false), ret))
 	post := hooked("nat", nft.Postrouting, prioritySNAT, rule(translated, jump("translated")))
 	back := chain("translated")
 	bit := func(m Masquerade) nft.Stmt {
@@ -227,19 +234,22 @@ func (l *layout) chains() []*nft.Chain {
 	var perFamily []*nft.Chain
 	for _, f := range l.families() {
 		dispatch.Rules = append(dispatch.Rules, f.dispatch()...)
+		nodes.Rules = append(nodes.Rules, f.nodes()...)
+		back.Rules = append(back.Rules, rule(nft.Within{Field: f.daddr, Prefix: f.loopback}, l.toProxy(), ret))
 		refuse.Rules = append(refuse.Rules, f.refuse()...)
 		back.Rules = append(back.Rules, f.back(l)...)
 		remote.Rules = append(remote.Rules, rule(inSet(f.saddr, f.networks), ret), rule(inSet(f.saddr, f.excluded), ret))
 		learn.Rules = append(learn.Rules, f.learn(l)...)
 		post.Rules = append(post.Rules, rule(inSet(f.asked(), f.elsewhere), jump("translated")), rule(inSet(f.saddr, f.networks), jump("outbound"+f.suffix)))
-		perFamily = append(perFamily,
+		perFamily = append(append(perFamily, f.pools.chains(f.suffix)...),
 			l.serve("serve"+f.suffix, f, false),
 			l.serve("node"+f.suffix, f, true),
 			l.nearLanes(f, false),
 			l.nearLanes(f, true),
 			chain("outbound"+f.suffix,
 				rule(inSet(f.daddr, f.networks), ret), rule(inSet(f.daddr, f.excluded), ret),
-				rule(nft.Within{Field: f.daddr, Prefix: f.multicast}, ret), rule(nft.Masquerade{})),
+				rule(nft.Within{Field: f.daddr, Prefix: f.multicast}, ret), rule(nft.Within{Field: f.daddr, Prefix: f.loopback}, ret),
+				rule(nft.VMap{Key: f.saddr, Map: f.pools.choice}), rule(nft.Masquerade{})),
 			// An address of a forward may be local by a route: its ports are refused here.
 			chain("silence"+f.suffix, rule(inSet(f.daddr, f.addresses), goTo("rejection")), rule(nft.Verdict{Code: nft.Drop})),
 		)
@@ -247,15 +257,17 @@ func (l *layout) chains() []*nft.Chain {
 	remote.Rules = append(remote.Rules, rule(nft.Masquerade{}))
 	// "reject" is a word of nft: a chain of that name cannot be loaded from a listing.
 	reject := chain("rejection", rule(isTCP(), nft.Reject{Reset: true}), rule(nft.Reject{}))
-	output := hooked("nat", nft.Output, priorityDNAT, rule(jump("dispatch")))
-	outputCheck := hooked("filter", nft.Output, priorityFilter, rule(jump("refuse")))
+	prerouting := append(l.waysIn("capture-in"), rule(jump("dispatch")), l.redirectTo(l.redirected), rule(jump("nodes")))
+	output := hooked("nat", nft.Output, priorityDNAT, append(l.waysOut("capture-out"),
+		rule(jump("dispatch")), l.redirectTo(l.redirectOwn), rule(jump("nodes")))...)
+	outputCheck := hooked("filter", nft.Output, priorityFilter, append(l.onOutput(), rule(jump("refuse")))...)
 	outputCheck.Name = "output-refuse"
 	return append(append([]*nft.Chain{
-		hooked("nat", nft.Prerouting, priorityDNAT, rule(jump("dispatch"))),
-		output, dispatch,
-	}, perFamily...),
+		hooked("nat", nft.Prerouting, priorityDNAT, prerouting...),
+		output, dispatch, nodes, l.redirectChain(),
+	}, append(append(l.interception.chains(), l.marked(nil)...), perFamily...)...),
 		hooked("filter", nft.Forward, priorityFilter, rule(jump("refuse"))),
-		hooked("filter", nft.Input, priorityFilter, rule(jump("refuse"))),
+		hooked("filter", nft.Input, priorityFilter, append(l.onInput(), rule(jump("refuse")))...),
 		outputCheck, refuse, reject, learn, post, back, whom, remote,
 	)
 }
@@ -279,16 +291,20 @@ func (l *layout) serve(name string, f *family, node bool) *nft.Chain {
 	return c
 }
 
-// dispatch sends packets to the forwards of their address, then to the node
-// ports.
+// dispatch sends packets to the forwards of their address.
 func (f *family) dispatch() []nft.Rule {
-	serve := rule(inSet(f.daddr, f.addresses), jump("serve"+f.suffix))
-	node := rule(inSet(f.daddr, f.local), isLocal(false), jump("node"+f.suffix))
-	again := func(r nft.Rule) nft.Rule {
-		r.Comment = "again, should a change have come in between"
-		return r
-	}
-	return []nft.Rule{serve, again(serve), node, again(node)}
+	return twice(rule(inSet(f.daddr, f.addresses), jump("serve"+f.suffix)))
+}
+
+// nodes sends packets to the node ports.
+func (f *family) nodes() []nft.Rule {
+	return twice(rule(inSet(f.daddr, f.local), isLocal(false), jump("node"+f.suffix)))
+}
+
+func twice(r nft.Rule) []nft.Rule {
+	again := r
+	again.Comment = "again, should a change have come in between"
+	return []nft.Rule{r, again}
 }
 
 // refuse turns away what should have been translated and was not.

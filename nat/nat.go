@@ -27,15 +27,24 @@ type State struct {
 	// on all of the host's addresses. Loopback addresses never do.
 	Local []netip.Prefix
 
+	// Redirects lead ports of the host to others of its ports.
+	Redirects []Redirect
+
+	// Capture leads what the namespace sends and receives to a proxy.
+	Capture Capture
+
 	// Forwards are the addresses and ports that lead to targets.
 	Forwards []Forward
 }
 
-// A Network is a range of source addresses whose connections are masqueraded
-// when they leave for a destination outside State.Exclude.
+// A Network is a range of source addresses whose connections leave under an
+// address of this host when they go to a destination outside State.Exclude.
 type Network struct {
 	Prefix netip.Prefix
 	Name   string // for people; up to 120 bytes of printable ASCII
+
+	// To are the addresses that they leave under. The zero Pool masquerades.
+	To Pool
 }
 
 // Virtual is a range of addresses that exist only as forwards, such as the
@@ -279,4 +288,7 @@ type Change struct {
 	// and nothing is changed; one to drop that bears another name stays.
 	// What is set must bear it.
 	Owner string
+
+	Capture []uint16 // ports to add to Capture.Ports
+	Release []uint16 // ports to remove from there; absent ones are no error
 }

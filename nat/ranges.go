@@ -10,6 +10,7 @@ import (
 func (w *world) ranges(p Plan, e *edits) {
 	for _, c := range p.networks {
 		s := w.lay.of(c.Key.Addr()).networks
+		w.pool(c.Key, poolOf(c.Have), poolOf(c.Want), e)
 		if c.Have != nil {
 			e.del(s, nft.Range(c.Key)...)
 			delete(w.networks, c.Key)
@@ -41,6 +42,8 @@ func (w *world) ranges(p Plan, e *edits) {
 		}
 	}
 	w.localRanges(p, e)
+	w.redirect(p.redirects, e)
+	w.captures(p, e)
 }
 
 // begin adds what a new table holds before any State.
@@ -111,6 +114,13 @@ func prefixElements(p netip.Prefix) []nft.Element {
 	list := nft.Range(p)
 	list[0].Extra = []byte{byte(p.Bits())}
 	return list
+}
+
+func poolOf(n *Network) Pool {
+	if n == nil {
+		return Pool{}
+	}
+	return n.To
 }
 
 func networkElements(n Network) []nft.Element {

@@ -28,13 +28,15 @@ func (s State) Validate() error {
 		at := fmt.Sprintf("networks[%d]", i)
 		faults.prefix(at+".prefix", n.Prefix)
 		faults.name(at+".name", n.Name)
+		faults.pool(at+".to", n)
 	}
 	for i, p := range s.Exclude {
 		faults.prefix(fmt.Sprintf("exclude[%d]", i), p)
 	}
 	faults.overlap("networks", len(s.Networks), func(i int) netip.Prefix { return s.Networks[i].Prefix },
 		func(i, j int) bool {
-			return s.Networks[i].Name == s.Networks[j].Name || s.Networks[i].Prefix.Bits() != s.Networks[j].Prefix.Bits()
+			a, b := s.Networks[i], s.Networks[j]
+			return a.To.canonical() == b.To.canonical() && (a.Name == b.Name || a.Prefix.Bits() != b.Prefix.Bits())
 		})
 	for i, v := range s.Virtual {
 		at := fmt.Sprintf("virtual[%d]", i)
@@ -59,6 +61,7 @@ func (s State) Validate() error {
 		}
 		seen[f.Key()] = i
 	}
+	faults.capture(s)
 	return errors.Join(faults...)
 }
 

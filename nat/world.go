@@ -25,6 +25,9 @@ type world struct {
 	// partial says that forwards, addresses, hairpin and the prefixes hold
 	// only what was asked for, and that lanes are not counted.
 	partial bool
+
+	redirects map[listen]Redirect
+	capture   map[item]item
 }
 
 type entry struct {
@@ -44,6 +47,7 @@ func newWorld(lay *layout) *world {
 		networks: map[netip.Prefix]Network{}, exclude: map[netip.Prefix]netip.Prefix{}, virtual: map[netip.Prefix]Virtual{},
 		local:    map[netip.Prefix]netip.Prefix{},
 		forwards: map[Key]*entry{}, addresses: newUses(), hairpin: newUses(),
+		redirects: map[listen]Redirect{}, capture: map[item]item{},
 		lanes: map[lane]*laneUse{}, numbers: make([]bool, 1),
 	}
 }
@@ -56,6 +60,10 @@ func (w *world) state() State {
 		Virtual:  sorted(w.virtual, func(a, b Virtual) int { return comparePrefix(a.Prefix, b.Prefix) }),
 		Local:    sorted(w.local, comparePrefix),
 	}
+	for _, r := range w.redirects {
+		s.Redirects = append(s.Redirects, r)
+	}
+	s.Redirects, s.Capture = sortedRedirects(s.Redirects), w.captureState()
 	if len(w.forwards) > 0 {
 		s.Forwards = make([]Forward, 0, len(w.forwards))
 		for _, e := range w.forwards {
@@ -100,6 +108,16 @@ func (w *world) fits(p Plan) bool {
 			return false
 		}
 	}
+	for _, c := range p.redirects {
+		if !same(w.redirects, c) {
+			return false
+		}
+	}
+	for _, c := range p.capture {
+		if !same(w.capture, c) {
+			return false
+		}
+	}
 	for _, c := range p.forwards {
 		have, ok := w.forwards[c.Key]
 		if ok != (c.Have != nil) || ok && !have.Forward.equal(c.Have) {
@@ -109,7 +127,7 @@ func (w *world) fits(p Plan) bool {
 	return true
 }
 
-func same[T comparable](m map[netip.Prefix]T, c plan.Change[netip.Prefix, T]) bool {
+func same[K, T comparable](m map[K]T, c plan.Change[K, T]) bool {
 	have, ok := m[c.Key]
 	return ok == (c.Have != nil) && (!ok || have == *c.Have)
 }

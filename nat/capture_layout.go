@@ -1,0 +1,224 @@
+package nat
+
+import (
+	"encoding/binary"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+// interception is the part of the layout for State.Capture and
+// State.Redirects. Which way a packet takes lies in elements; only marks with
+// their masks need rules of their own.
+type interception struct {
+	// Protocol -> the proxy's port.
+	outbound, inbound, dns *nft.Set
+	// The protocols that are captured, so that a rule can ask before it looks
+	// any further, and refuse what should have been translated.
+	takesOutbound, takesDNS, takesListed, takesAll *nft.Set
+
+	listed *nft.Set // ports captured inbound
+	strict *nft.Set // protocols
+	own    *nft.Set // the proxy's ports
+
+	users, groups, marks      *nft.Set
+	passInbound, passOutbound *nft.Set
+	from, to                  [2]*nft.Set // by family
+
+	redirects               *nft.Set // protocol, port -> port
+	redirected, redirectOwn *nft.Set // the same keys: for others, for the host itself
+}
+
+func newInterception(families [2]*family) *interception {
+	proto := []nft.Expr{nft.MetaL4Proto}
+	port := []nft.Expr{nft.ThDport}
+	both := []nft.Expr{nft.MetaL4Proto, nft.ThDport}
+	toPort := func(name string, key []nft.Expr, comment string) *nft.Set {
+		return &nft.Set{Name: name, Key: key, Data: port, Comment: comment}
+	}
+	set := func(name string, key []nft.Expr, comment string) *nft.Set {
+		return &nft.Set{Name: name, Key: key, Comment: comment}
+	}
+	ranges := func(name string, key []nft.Expr, comment string) *nft.Set {
+		return &nft.Set{Name: name, Key: key, Interval: true, Comment: comment}
+	}
+	i := &interception{
+		outbound:      toPort("capture-outbound", proto, "the proxy's port for connections from here"),
+		inbound:       toPort("capture-inbound", proto, "the proxy's port for connections to here"),
+		dns:           toPort("capture-dns", proto, "the proxy's port for questions to name servers"),
+		takesOutbound: set("captured-outbound", proto, "captured from here"),
+		takesDNS:      set("captured-dns", proto, "captured from here to port 53"),
+		takesListed:   set("captured-listed", proto, "captured to here, to captured-ports"),
+		takesAll:      set("captured-all", proto, "captured to here, to any port"),
+		listed:        set("captured-ports", port, "ports captured to here"),
+		strict:        set("captured-strictly", proto, "refused unless known or captured"),
+		own:           set("proxy-ports", both, "the proxy's ports, which nobody else reaches"),
+		users:         set("spared-users", []nft.Expr{nft.MetaSkuid}, "not captured"),
+		groups:        set("spared-groups", []nft.Expr{nft.MetaSkgid}, "not captured"),
+		marks:         set("spared-marks", []nft.Expr{nft.MetaMark, nft.MetaMark}, "mark and mask, not captured; the rules have them too"),
+		passInbound:   ranges("spared-inbound", port, "ports not captured to here"),
+		passOutbound:  ranges("spared-outbound", port, "ports not captured from here"),
+		redirects:     toPort("redirects", both, "port of this host -> another"),
+		redirected:    set("redirected", both, "ports with a redirect"),
+		redirectOwn:   set("redirected-own", both, "those whose redirect this host itself meets too"),
+	}
+	for n, f := range families {
+		i.from[n] = ranges("spared-from"+f.suffix, []nft.Expr{f.saddr}, "sources not captured")
+		i.to[n] = ranges("spared-to"+f.suffix, []nft.Expr{f.daddr}, "destinations not captured")
+	}
+	return i
+}
+
+func (i *interception) sets() []*nft.Set {
+	return []*nft.Set{
+		i.redirects, i.redirected, i.redirectOwn,
+		i.outbound, i.inbound, i.dns, i.takesOutbound, i.takesDNS, i.takesListed, i.takesAll, i.listed, i.strict, i.own,
+		i.users, i.groups, i.marks, i.passInbound, i.passOutbound, i.from[0], i.to[0], i.from[1], i.to[1],
+	}
+}
+
+func isProto(p Proto) nft.Stmt {
+	return nft.Is{Field: nft.MetaL4Proto, Value: []byte{byte(p)}, Text: p.String()}
+}
+
+const portDNS = 53
+
+func isDNS() nft.Stmt {
+	return nft.Is{Field: nft.ThDport, Value: []byte{0, portDNS}, Text: "53"}
+}
+
+// begins holds for TCP packets that open a connection, or with not for the
+// others.
+func begins(not bool) nft.Stmt {
+	const syn, ack = 0x02, 0x10
+	return nft.Bits{Field: nft.TCPFlags, Mask: syn | ack, Value: syn, Not: not}
+}
+
+var (
+	unknownState = nft.Any{Field: nft.CTStateField, Bits: 1 << 0, Text: "invalid"}
+	fromLoopback = nft.Is{Field: nft.MetaIiftype, Value: binary.NativeEndian.AppendUint16(nil, 772), Text: "loopback"} // ARPHRD_LOOPBACK
+)
+
+// The ways into the capture, for translation and for refusal alike.
+
+func (i *interception) waysIn(to string) []nft.Rule {
+	return []nft.Rule{
+		rule(inSet(nft.MetaL4Proto, i.takesListed), inSet(nft.ThDport, i.listed), jump(to)),
+		rule(inSet(nft.MetaL4Proto, i.takesAll), jump(to)),
+	}
+}
+
+func (i *interception) waysOut(to string) []nft.Rule {
+	return []nft.Rule{
+		rule(isDNS(), inSet(nft.MetaL4Proto, i.takesDNS), jump(to)),
+		rule(inSet(nft.MetaL4Proto, i.takesOutbound), jump(to)),
+	}
+}
+
+// sparedIn and sparedOut return what is left alone, but for marks.
+
+func (i *interception) sparedIn() []nft.Rule {
+	return append([]nft.Rule{
+		rule(fromLoopback, ret), rule(isLocal(true), ret), i.notOwn(), rule(inSet(nft.ThDport, i.passInbound), ret),
+	}, i.sparedNetworks()...)
+}
+
+func (i *interception) sparedOut() []nft.Rule {
+	return append([]nft.Rule{
+		rule(isLocal(false), ret),
+		rule(inSet(nft.MetaSkuid, i.users), ret), rule(inSet(nft.MetaSkgid, i.groups), ret), rule(inSet(nft.ThDport, i.passOutbound), ret),
+	}, i.sparedNetworks()...)
+}
+
+// notOwn leaves the proxy's ports to the chain that closes them.
+func (i *interception) notOwn() nft.Rule {
+	return rule(inSet(nft.Concat{nft.MetaL4Proto, nft.ThDport}, i.own), ret)
+}
+
+func (i *interception) sparedNetworks() []nft.Rule {
+	var rules []nft.Rule
+	for n := range i.from {
+		rules = append(rules, rule(inSet(i.from[n].Key[0], i.from[n]), ret), rule(inSet(i.to[n].Key[0], i.to[n]), ret))
+	}
+	return rules
+}
+
+// chains returns the chains of the capture that stay as they are.
+func (i *interception) chains() []*nft.Chain {
+	onlyNew := rule(isTCP(), begins(true), ret)
+	enter := func(name string, spared []nft.Rule, next string) *nft.Chain {
+		return chain(name, append(append([]nft.Rule{onlyNew}, spared...), rule(goTo(next)))...)
+	}
+	// What should have been translated and was not: a change came in between,
+	// or the packet is none that the kernel translates.
+	strict := rule(isTCP(), begins(true), nft.In{Key: nft.MetaL4Proto, Set: i.strict, Not: true}, ret)
+	strictOut := rule(isTCP(), begins(true), nft.In{Key: nft.MetaL4Proto, Set: i.strict, Not: true}, knownOrNew, ret)
+	guard := func(name string, strict nft.Rule, spared []nft.Rule, next string) *nft.Chain {
+		return chain(name, append(append([]nft.Rule{rule(translated, ret), strict}, spared...), rule(goTo(next)))...)
+	}
+	return []*nft.Chain{
+		enter("capture-in", i.sparedIn(), "captured-in"), enter("capture-out", i.sparedOut(), "captured-out"),
+		guard("guard-in", strict, i.sparedIn(), "guarded-in"), guard("guard-out", strictOut, i.sparedOut(), "guarded-out"),
+		chain("proxy-only", rule(translated, ret), onlyNew, rule(goTo("rejection"))),
+	}
+}
+
+// knownOrNew holds for all packets but those that conntrack cannot place:
+// they are never translated, and would leave as they are.
+var knownOrNew = nft.MaskedIs{Of: nft.Masked{Of: nft.CTStateField, Mask: 1 << 0}, Text: "! invalid"}
+
+// marked returns the chains that begin with the marks that are spared.
+func (i *interception) marked(marks []Mark) []*nft.Chain {
+	var spared []nft.Rule
+	for _, m := range marks {
+		spared = append(spared, rule(nft.MaskedIs{Of: nft.Masked{Of: nft.MetaMark, Mask: m.Mask}, Value: m.Value}, ret))
+	}
+	redirect := func(m *nft.Set) nft.Stmt {
+		return nft.Redirect{To: nft.Mapped{Key: nft.MetaL4Proto, Map: m}}
+	}
+	refuse := []nft.Rule{
+		rule(unknownState, nft.Verdict{Code: nft.Drop}),
+		rule(isTCP(), begins(true), goTo("rejection")),
+		// Silence makes the client try again a moment later.
+		rule(nft.Verdict{Code: nft.Drop}),
+	}
+	unmarked := func(name string, rules ...nft.Rule) *nft.Chain {
+		return chain(name, append(append([]nft.Rule{}, spared...), rules...)...)
+	}
+	return []*nft.Chain{
+		unmarked("captured-in", rule(isTCP(), redirect(i.inbound))),
+		unmarked("captured-out",
+			rule(isProto(UDP), isDNS(), redirect(i.dns)),
+			rule(isTCP(), isDNS(), redirect(i.dns)),
+			rule(isTCP(), redirect(i.outbound))),
+		unmarked("guarded-in", refuse...), unmarked("guarded-out", refuse...),
+	}
+}
+
+// toProxy holds for connections that were led to the proxy.
+func (i *interception) toProxy() nft.Stmt {
+	return inSet(nft.Concat{nft.MetaL4Proto, nft.ThDport}, i.own)
+}
+
+// onInput turns away what may not come in.
+func (i *interception) onInput() []nft.Rule {
+	return append([]nft.Rule{rule(knownState, ret), rule(i.toProxy(), jump("proxy-only"))}, i.waysIn("guard-in")...)
+}
+
+// onOutput turns away what may not go out.
+func (i *interception) onOutput() []nft.Rule {
+	return append([]nft.Rule{rule(knownState, ret)}, i.waysOut("guard-out")...)
+}
+
+// redirectTo leads the ports of a set to the redirects.
+func (i *interception) redirectTo(ports *nft.Set) nft.Rule {
+	return rule(inSet(nft.Concat{nft.MetaL4Proto, nft.ThDport}, ports), isLocal(false), jump("redirect"))
+}
+
+func (i *interception) redirectChain() *nft.Chain {
+	c := chain("redirect")
+	for _, p := range []Proto{TCP, UDP, SCTP} {
+		to := nft.Mapped{Key: nft.Concat{nft.MetaL4Proto, nft.ThDport}, Map: i.redirects}
+		c.Rules = append(c.Rules, rule(isProto(p), nft.Redirect{To: to}))
+	}
+	return c
+}
