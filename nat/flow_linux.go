@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mdlayher/netlink"
@@ -89,6 +90,12 @@ func (c *Client) deleteFlows(ctx context.Context, flows []flow) error {
 	}
 	stop := context.AfterFunc(ctx, func() { _ = nl.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+	if i := slices.Index(flows, questions); i >= 0 {
+		if err := deleteQuestions(nl); err != nil {
+			return fmt.Errorf("deleting questions to name servers: %w", err)
+		}
+		flows = slices.DeleteFunc(slices.Clone(flows), func(f flow) bool { return f == questions })
+	}
 	if len(flows) > fewFlows {
 		return c.deleteListed(ctx, flows, 0)
 	}
@@ -105,6 +112,40 @@ func (c *Client) deleteFlows(ctx context.Context, flows []flow) error {
 		}
 	}
 	return nil
+}
+
+// deleteQuestions deletes what UDP clients have with any name server.
+func deleteQuestions(nl *netlink.Conn) error {
+	for _, family := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		list, err := listFlows(nl, family, UDP, portDNS)
+		if err != nil {
+			return err
+		}
+		for _, m := range list {
+			orig, _, ok := decodeConnection(m.Data)
+			if !ok || orig.proto != UDP || orig.dst.Port() != portDNS {
+				continue
+			}
+			if err := deleteExactly(nl, orig); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// deleteExactly deletes one connection, if it is still there.
+func deleteExactly(nl *netlink.Conn, orig tuple) error {
+	ae := netlink.NewAttributeEncoder()
+	ae.Nested(ctaTupleOrig, func(ae *netlink.AttributeEncoder) error {
+		encodeTuple(ae, orig)
+		return nil
+	})
+	_, err := execute(nl, ctDelete, netlink.Request|netlink.Acknowledge, orig.dst.Addr(), ae)
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
 // errNoFilter says that the kernel cannot find the flow by itself: before
@@ -184,13 +225,7 @@ func (c *Client) deleteListed(ctx context.Context, flows []flow, port uint16) er
 			if !named {
 				continue
 			}
-			ae := netlink.NewAttributeEncoder()
-			ae.Nested(ctaTupleOrig, func(ae *netlink.AttributeEncoder) error {
-				encodeTuple(ae, orig)
-				return nil
-			})
-			_, err := execute(nl, ctDelete, netlink.Request|netlink.Acknowledge, family, ae)
-			if err != nil && !errors.Is(err, unix.ENOENT) {
+			if err := deleteExactly(nl, orig); err != nil {
 				return fmt.Errorf("deleting a connection to %s: %w", key, err)
 			}
 		}

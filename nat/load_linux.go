@@ -82,7 +82,10 @@ func (r *reader) all(ctx context.Context) (bool, error) {
 	if err := r.lanes(ctx); err != nil {
 		return false, err
 	}
-	var chains []*nft.Chain
+	if err := r.captures(ctx); err != nil {
+		return false, err
+	}
+	chains := r.c.lay.marked(r.w.captureState().Except.Marks)
 	for l := range r.w.lanes {
 		chains = append(chains, l.chain(r.c.lay))
 	}

@@ -194,9 +194,10 @@ func TestWeightsRounded(t *testing.T) {
 // randomState is small, so that two of them have much in common.
 func randomState(r *rand.Rand) nat.State {
 	var s nat.State
+	pools := map[bool]nat.Pool{false: randomPools(r, "192.0.2.%d"), true: randomPools(r, "2001:db8::%d")}
 	for _, p := range []string{"10.0.0.0/8", "10.1.0.0/16", "10.1.0.0/17", "10.1.128.0/17", "fd00::/16", "::/0", "0.0.0.0/0"} {
 		if r.IntN(3) == 0 {
-			s.Networks = append(s.Networks, nat.Network{Prefix: netip.MustParsePrefix(p)})
+			s.Networks = append(s.Networks, nat.Network{Prefix: netip.MustParsePrefix(p), To: randomPool(pools, p)})
 		}
 		if r.IntN(3) == 0 {
 			s.Exclude = append(s.Exclude, netip.MustParsePrefix(p))
@@ -205,6 +206,7 @@ func randomState(r *rand.Rand) nat.State {
 			s.Virtual = append(s.Virtual, nat.Virtual{Prefix: netip.MustParsePrefix(p), Miss: nat.Drop})
 		}
 	}
+	s.Redirects, s.Capture = randomRedirects(r), randomCapture(r)
 	for _, p := range []string{"192.0.2.0/24", "192.0.2.0/25", "198.51.100.1/32", "2001:db8::/64", "0.0.0.0/0"} {
 		if r.IntN(3) == 0 {
 			s.Local = append(s.Local, netip.MustParsePrefix(p))

@@ -19,6 +19,9 @@ func (r *reader) ranges(ctx context.Context, f *family) error {
 	if err != nil {
 		return err
 	}
+	if err := r.pools(ctx, f); err != nil {
+		return err
+	}
 	if err := r.prefixes(ctx, f.excluded, func(p netip.Prefix, _ *nft.Element) { r.w.exclude[p] = p }); err != nil {
 		return err
 	}
@@ -72,7 +75,7 @@ func (r *reader) prefixes(ctx context.Context, s *nft.Set, each func(netip.Prefi
 		case e.End:
 			ends[a] = true
 		default:
-			starts = append(starts, start{a, nft.Element{Comment: e.Comment, Verdict: e.Verdict}})
+			starts = append(starts, start{a, nft.Element{Comment: e.Comment, Verdict: e.Verdict, Data: slices.Clone(e.Data)}})
 		}
 	})
 	if err != nil {
