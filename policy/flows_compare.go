@@ -39,7 +39,7 @@ type edge struct {
 // The protocols that can be told apart. One stands for all that have no ports.
 const other Protocol = "other"
 
-var protocols = []Protocol{TCP, UDP, SCTP}
+var portProtocols = []Protocol{TCP, UDP, SCTP}
 
 func (c *comparison) compile() {
 	c.words = vocabulary{
@@ -134,7 +134,7 @@ func clusterEdges(into map[edge]bool, list []ClusterProtocol) {
 			if r := port.DestinationPort.Range; r != nil {
 				first, last = r.Start, r.End
 			}
-			into[edge{protocols[i], int(first)}], into[edge{protocols[i], int(last) + 1}] = true, true
+			into[edge{portProtocols[i], int(first)}], into[edge{portProtocols[i], int(last) + 1}] = true, true
 		}
 	}
 }
@@ -142,7 +142,7 @@ func clusterEdges(into map[edge]bool, list []ClusterProtocol) {
 // nameEdges notes the numbers of those ports of the class that somebody calls by name.
 func (c *comparison) nameEdges(cl *class) {
 	for name := range c.words.names {
-		for _, proto := range protocols {
+		for _, proto := range portProtocols {
 			for _, pod := range cl.members[0].pod {
 				if n, ok := pod.port(name, proto); ok && name != "" {
 					cl.named = append(cl.named, edge{proto, int(n)}, edge{proto, int(n) + 1})
@@ -234,7 +234,7 @@ func (cl *class) ownNode(c *comparison, family int) (addrs [2]netip.Addr) {
 				list = append(list, a.Unmap())
 			}
 		}
-		if i := slices.IndexFunc(list, func(a netip.Addr) bool { return familyOf(a) == family }); i >= 0 {
+		if i := slices.IndexFunc(list, func(a netip.Addr) bool { return familyIndex(a) == family }); i >= 0 {
 			addrs[state] = list[i]
 		}
 	}

@@ -125,7 +125,7 @@ func (v *vocabulary) clusterPeer(p *ClusterEgressPeer, s *State) {
 func (v *vocabulary) finish() {
 	seen := [2]map[int]bool{{}, {}}
 	for p := range v.prefixes {
-		seen[familyOf(p.Addr())][p.Bits()] = true
+		seen[familyIndex(p.Addr())][p.Bits()] = true
 	}
 	for family := range seen {
 		v.lengths[family] = slices.Sorted(maps.Keys(seen[family]))
@@ -133,7 +133,7 @@ func (v *vocabulary) finish() {
 	}
 }
 
-func familyOf(a netip.Addr) int {
+func familyIndex(a netip.Addr) int {
 	if a.Is4() {
 		return 0
 	}
@@ -142,7 +142,7 @@ func familyOf(a netip.Addr) int {
 
 // within returns the smallest known prefix that holds a, the zero Prefix when none does.
 func (v *vocabulary) within(a netip.Addr) netip.Prefix {
-	for _, bits := range v.lengths[familyOf(a)] {
+	for _, bits := range v.lengths[familyIndex(a)] {
 		if p, _ := a.Prefix(bits); v.prefixes[p] {
 			return p
 		}
@@ -209,7 +209,7 @@ func (c *comparison) classes(family int) []*class {
 		for _, a := range addrs {
 			taken[a] = true
 		}
-		if i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return familyOf(a) == family }); i >= 0 {
+		if i := slices.IndexFunc(addrs, func(a netip.Addr) bool { return familyIndex(a) == family }); i >= 0 {
 			a = addrs[i]
 		}
 		return a

@@ -126,7 +126,7 @@ func (c *comparison) ends(family int, classes []*class) Ends {
 	slices.SortFunc(e.Pods, Name.compare)
 	slices.Sort(e.Nodes)
 	all := len(e.Networks)
-	e.Networks = joined(e.Networks)
+	e.Networks = joinNetworks(e.Networks)
 	e.text = c.text(family, &e, all)
 	return e
 }

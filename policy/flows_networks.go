@@ -12,7 +12,7 @@ func (c *comparison) networks(family int, taken map[netip.Addr]bool) (out []*cla
 	everything := netip.PrefixFrom([2]netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}[family], 0)
 	known = append(known, everything)
 	for p := range c.words.prefixes {
-		if familyOf(p.Addr()) == family && p.Bits() > 0 {
+		if familyIndex(p.Addr()) == family && p.Bits() > 0 {
 			known = append(known, p)
 		}
 	}
@@ -37,25 +37,25 @@ func (c *comparison) networks(family int, taken map[netip.Addr]bool) (out []*cla
 	}
 	slices.Reverse(out)
 	for _, cl := range slices.Backward(out) {
-		cl.network.Except = own(cl.network.Except, made)
+		cl.network.Except = ownNetworks(cl.network.Except, made)
 	}
 	return out
 }
 
-// own replaces networks that have nothing of their own by those inside them.
-func own(list []netip.Prefix, made map[netip.Prefix]*Network) (out []netip.Prefix) {
+// ownNetworks replaces networks that have nothing of their own by those inside them.
+func ownNetworks(list []netip.Prefix, made map[netip.Prefix]*Network) (out []netip.Prefix) {
 	for _, p := range list {
 		if n := made[p]; n.Prefix.IsValid() {
 			out = append(out, p)
 		} else {
-			out = append(out, own(n.Except, made)...)
+			out = append(out, ownNetworks(n.Except, made)...)
 		}
 	}
 	return out
 }
 
-// joined takes networks together that are inside one another.
-func joined(list []Network) []Network {
+// joinNetworks takes networks together that are inside one another.
+func joinNetworks(list []Network) []Network {
 	slices.SortFunc(list, func(a, b Network) int { return comparePrefix(a.Prefix, b.Prefix) })
 	for i := len(list) - 1; i >= 0; i-- {
 		inner := list[i]

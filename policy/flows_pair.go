@@ -45,7 +45,7 @@ func (c *comparison) pair(family int, src, dst *class, from, to [2]netip.Addr) {
 		}
 		found = append(found, n)
 	}
-	for _, proto := range protocols {
+	for _, proto := range portProtocols {
 		starts := segments(proto, lists...)
 		for i, first := range starts {
 			last := 65535
@@ -70,7 +70,7 @@ func whole(found []piece) []piece {
 			full++
 		}
 	}
-	if full == len(protocols)+1 && len(found) == full {
+	if full == len(portProtocols)+1 && len(found) == full {
 		found[0].proto = ""
 		return found[:1]
 	}
