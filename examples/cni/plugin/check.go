@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/record"
-	"github.com/podplumb/podplumb/nat"
 )
 
 func (p *plugin) check(ctx context.Context, args *skel.CmdArgs) error {
@@ -91,44 +89,4 @@ func lostLinks(ctx context.Context, a *record.Attachment) (out []error, err erro
 		out = append(out, fmt.Errorf("repair needs: %s", strings.TrimSpace(line)))
 	}
 	return out, nil
-}
-
-// lostEntries are the elements of the table that are missing or not as they were, and claims on ports.
-func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out []error, err error) {
-	for _, k := range keys(a.Forwards) {
-		if !s.HoldsPort(a.Key, k) {
-			out = append(out, fmt.Errorf("host port %s is not claimed by the container", k))
-		}
-	}
-	if len(a.Masquerade)+len(a.Forwards) == 0 {
-		return out, nil
-	}
-	err = withTable(ctx, s, func(c *nat.Client) error {
-		have, err := c.Read(ctx)
-		if err != nil {
-			return err
-		}
-		out = append(out, missing(have, a)...)
-		return nil
-	})
-	return out, err
-}
-
-func missing(have nat.State, a *record.Attachment) (out []error) {
-	for _, p := range a.Masquerade {
-		if !slices.ContainsFunc(have.Networks, func(n nat.Network) bool { return n.Prefix == p }) {
-			out = append(out, fmt.Errorf("network %s is not masqueraded", p))
-		}
-	}
-	want := contribute(nat.State{Networks: have.Networks}, a)
-	mine := nat.State{Networks: want.Networks}
-	for _, f := range have.Forwards {
-		if slices.Contains(keys(a.Forwards), f.Key()) {
-			mine.Forwards = append(mine.Forwards, f)
-		}
-	}
-	for line := range strings.Lines(nat.Diff(mine, want).String()) {
-		out = append(out, fmt.Errorf("repair needs: %s", strings.TrimSpace(line)))
-	}
-	return out
 }

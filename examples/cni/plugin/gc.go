@@ -4,17 +4,13 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"net/netip"
 	"regexp"
-	"slices"
-	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
-	"github.com/podplumb/podplumb/nat"
 )
 
 // gc removes the network's attachments that are not valid, all in one pass, and then what no record knows of.
@@ -103,31 +99,4 @@ func (r *request) sweepLinks(ctx context.Context, valid map[string]bool) error {
 		}
 	}
 	return errors.Join(links.Remove(ctx, owner, pairs...), links.RemoveUnused(ctx, unused...))
-}
-
-// sweepTable removes what the table holds of attachments and networks that no record knows of.
-func sweepTable(ctx context.Context, s record.Store) error {
-	return withTable(ctx, s, func(c *nat.Client) error {
-		have, err := c.Read(ctx)
-		if err != nil || len(have.Networks)+len(have.Forwards) == 0 {
-			return err
-		}
-		all, err := s.All()
-		if err != nil {
-			return err
-		}
-		known := map[string]bool{}
-		var prefixes []netip.Prefix
-		for _, a := range all {
-			known[linkName(a.Key)] = true
-			prefixes = append(prefixes, a.Masquerade...)
-		}
-		have.Networks = slices.DeleteFunc(have.Networks, func(n nat.Network) bool { return !slices.Contains(prefixes, n.Prefix) })
-		have.Forwards = slices.DeleteFunc(have.Forwards, func(f nat.Forward) bool {
-			link, _, _ := strings.Cut(f.Name, " ")
-			return !known[link]
-		})
-		_, err = c.Sync(ctx, have)
-		return err
-	})
 }

@@ -3,8 +3,11 @@ package plugin
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/nat"
@@ -13,7 +16,8 @@ import (
 // tableName is the plugin's nftables table. It is apart from those of other programs built on the same library.
 const tableName = "podplumb-cni"
 
-// withTable runs fn with the table while no other process of the plugin has it.
+// withTable runs fn with the table while no other process of the plugin has it: while a process has a client open, the table is its own
+// where the kernel can do that, and others' changes are refused.
 func withTable(ctx context.Context, s record.Store, fn func(*nat.Client) error) (err error) {
 	unlock, err := s.LockNode(ctx, "table")
 	if err != nil {
@@ -28,44 +32,40 @@ func withTable(ctx context.Context, s record.Store, fn func(*nat.Client) error) 
 	return fn(c)
 }
 
-// networkOf names the masqueraded networks of an attachment in the table.
-func networkOf(k record.Key) string { return k.Network[:min(len(k.Network), 64)] }
-
-// contribute adds an attachment's part to s.
-func contribute(s nat.State, a *record.Attachment) nat.State {
+// change is an attachment's part of the table.
+func change(a *record.Attachment) nat.Change {
+	c := nat.Change{Set: a.Forwards}
 	for _, p := range a.Masquerade {
-		n := nat.Network{Prefix: p, Name: networkOf(a.Key)}
-		if !slices.ContainsFunc(s.Networks, func(o nat.Network) bool { return o.Prefix == n.Prefix }) {
-			s.Networks = append(slices.Clone(s.Networks), n)
-		}
+		c.SetNetworks = append(c.SetNetworks, nat.Network{Prefix: p, Name: a.Network[:min(len(a.Network), 64)]})
 	}
-	mine := map[nat.Key]bool{}
-	for _, f := range a.Forwards {
-		mine[f.Key()] = true
-	}
-	s.Forwards = slices.DeleteFunc(slices.Clone(s.Forwards), func(f nat.Forward) bool { return mine[f.Key()] })
-	s.Forwards = append(s.Forwards, a.Forwards...)
-	return s
+	return c
 }
 
-// publish makes the table hold an attachment's part. When the table has lost what others need, it is made from the records again.
+// publish makes the table hold an attachment's part.
 func publish(ctx context.Context, s record.Store, a *record.Attachment) error {
 	if len(a.Masquerade)+len(a.Forwards) == 0 {
 		return nil
 	}
-	return withTable(ctx, s, func(c *nat.Client) error {
-		have, err := c.Read(ctx)
-		if err != nil {
-			return err
-		}
-		if len(have.Networks)+len(have.Forwards) == 0 {
-			if have, err = recorded(s); err != nil {
-				return err
-			}
-		}
-		_, err = c.Sync(ctx, contribute(have, a))
+	return withTable(ctx, s, func(c *nat.Client) error { return update(ctx, c, s, a) })
+}
+
+// update changes an attachment's part alone. When the table was not there, or was broken or of another version, it is made again from
+// all records: others flushed it, or the node has restarted.
+func update(ctx context.Context, c *nat.Client, s record.Store, a *record.Attachment) error {
+	p, err := c.Update(ctx, change(a))
+	var conflict *nat.ConflictError
+	switch {
+	case errors.As(err, &conflict), errors.Is(err, nat.ErrForeign), errors.Is(err, fs.ErrPermission), ctx.Err() != nil:
 		return err
-	})
+	case err == nil && !strings.HasPrefix(p.String(), "+ table"):
+		return nil
+	}
+	want, rerr := recorded(s)
+	if rerr != nil {
+		return errors.Join(err, rerr)
+	}
+	_, err = c.Sync(ctx, contribute(want, a))
+	return err
 }
 
 // recorded is what the table should hold for all attachments that are complete.
@@ -80,74 +80,159 @@ func recorded(s record.Store) (nat.State, error) {
 	return want, err
 }
 
-// withdraw takes attachments' parts out of the table, in one transaction. Networks go with their last attachment.
+// contribute adds an attachment's part to s.
+func contribute(s nat.State, a *record.Attachment) nat.State {
+	c := change(a)
+	for _, n := range c.SetNetworks {
+		if !slices.ContainsFunc(s.Networks, func(o nat.Network) bool { return o.Prefix.Overlaps(n.Prefix) }) {
+			s.Networks = append(s.Networks, n)
+		}
+	}
+	for _, f := range c.Set {
+		if !slices.ContainsFunc(s.Forwards, func(o nat.Forward) bool { return o.Key() == f.Key() }) {
+			s.Forwards = append(s.Forwards, f)
+		}
+	}
+	return s
+}
+
+// withdraw takes attachments' parts out of the table, in one transaction. Networks go with their last attachment, and the table with
+// the node's last.
 func withdraw(ctx context.Context, s record.Store, gone ...*record.Attachment) error {
-	var drop []nat.Key
+	var c nat.Change
 	masquerades := false
 	for _, a := range gone {
 		masquerades = masquerades || len(a.Masquerade) > 0
 		for _, f := range a.Forwards {
 			if s.HoldsPort(a.Key, f.Key()) {
-				drop = append(drop, f.Key())
+				c.Drop = append(c.Drop, f.Key())
 			}
 		}
 	}
-	if len(drop) == 0 && !masquerades {
+	if len(c.Drop) == 0 && !masquerades {
 		return nil
 	}
-	return withTable(ctx, s, func(c *nat.Client) error {
-		idle, err := idleNetworks(s, gone)
+	return withTable(ctx, s, func(t *nat.Client) error {
+		idle, last, err := idle(s, gone)
 		if err != nil {
 			return err
 		}
-		have, err := c.Read(ctx)
-		if err != nil {
+		if last {
+			_, err = t.Sync(ctx, nat.State{})
 			return err
 		}
-		have.Networks = slices.DeleteFunc(have.Networks, func(n nat.Network) bool { return idle[n.Prefix] })
-		have.Forwards = slices.DeleteFunc(have.Forwards, func(f nat.Forward) bool { return slices.Contains(drop, f.Key()) })
-		_, err = c.Sync(ctx, have)
+		c.DropNetworks = idle
+		if len(c.Drop)+len(idle) == 0 {
+			return nil
+		}
+		_, err = t.Update(ctx, c)
 		return err
 	})
 }
 
-// idleNetworks are the prefixes of gone that no attachment that stays needs.
-func idleNetworks(s record.Store, gone []*record.Attachment) (map[netip.Prefix]bool, error) {
-	out := map[netip.Prefix]bool{}
+// idle are the networks of gone that no attachment that stays needs. last says that none that stays needs anything of the table.
+func idle(s record.Store, gone []*record.Attachment) (out []netip.Prefix, last bool, err error) {
 	leaving := map[record.Key]bool{}
 	for _, a := range gone {
 		leaving[a.Key] = true
 		for _, p := range a.Masquerade {
-			out[p] = true
+			if !slices.Contains(out, p) {
+				out = append(out, p)
+			}
 		}
-	}
-	if len(out) == 0 {
-		return out, nil
 	}
 	networks, err := s.Networks()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
+	own := gone[0].Network // it is there that another one is found soonest
+	networks = append([]string{own}, slices.DeleteFunc(networks, func(n string) bool { return n == own })...)
+	last = true
 	for _, n := range networks {
 		files, err := s.List(n)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		for _, name := range files {
 			a, err := s.Peek(n, name)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			if a == nil || leaving[a.Key] {
 				continue
 			}
-			for _, p := range a.Masquerade {
-				delete(out, p)
-			}
-			if len(out) == 0 {
-				return out, nil
+			last = last && len(a.Masquerade)+len(a.Forwards) == 0
+			out = slices.DeleteFunc(out, func(p netip.Prefix) bool { return slices.Contains(a.Masquerade, p) })
+			if len(out) == 0 && !last {
+				return nil, false, nil
 			}
 		}
 	}
-	return out, nil
+	return out, last, nil
+}
+
+// lostEntries are the elements of the table that are missing or not as they were, and claims on ports. What the table has lost is put
+// back, so that a flush of all rules by others is not for long.
+func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out []error, err error) {
+	for _, f := range a.Forwards {
+		if !s.HoldsPort(a.Key, f.Key()) {
+			out = append(out, fmt.Errorf("host port %s is not claimed by the container", f.Key()))
+		}
+	}
+	if len(a.Masquerade)+len(a.Forwards) == 0 {
+		return out, nil
+	}
+	err = withTable(ctx, s, func(c *nat.Client) error {
+		p, err := c.PlanUpdate(ctx, change(a))
+		if err != nil {
+			out = append(out, err)
+			return nil
+		}
+		if p.Empty() {
+			return nil
+		}
+		for line := range strings.Lines(p.String()) {
+			out = append(out, fmt.Errorf("table %s lost, and has again: %s", tableName, strings.TrimSpace(strings.TrimLeft(line, "+~ "))))
+		}
+		return update(ctx, c, s, a)
+	})
+	return out, err
+}
+
+// sweepTable removes what the table holds of attachments and networks that no record knows of.
+func sweepTable(ctx context.Context, s record.Store) error {
+	return withTable(ctx, s, func(c *nat.Client) error {
+		have, err := c.Names(ctx)
+		if err != nil || len(have.Networks)+len(have.Forwards) == 0 {
+			return err
+		}
+		all, err := s.All()
+		if err != nil {
+			return err
+		}
+		known := map[string]bool{}
+		masqueraded := map[netip.Prefix]bool{}
+		for _, a := range all {
+			known[label(a.Key)] = true
+			for _, p := range a.Masquerade {
+				masqueraded[p] = true
+			}
+		}
+		var drop nat.Change
+		for k, name := range have.Forwards {
+			if !known[name] {
+				drop.Drop = append(drop.Drop, k)
+			}
+		}
+		for p := range have.Networks {
+			if !masqueraded[p] {
+				drop.DropNetworks = append(drop.DropNetworks, p)
+			}
+		}
+		if len(drop.Drop)+len(drop.DropNetworks) == 0 {
+			return nil
+		}
+		_, err = c.Update(ctx, drop)
+		return err
+	})
 }
