@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -48,6 +51,8 @@ func newAPIServer(o options, h *health, log *slog.Logger) (*apiServer, error) {
 	if err != nil {
 		return nil, err
 	}
+	away := new(atomic.Bool)
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return &reachable{log: log, next: next, away: away} })
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -123,11 +128,11 @@ func (a *apiServer) informer(group schema.GroupVersion, resource string, object 
 		return nil, err
 	}
 	return informer, informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
-		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
-			a.log.Debug("listed anew", "resource", resource, "err", err)
+		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || errors.Is(err, io.EOF) {
+			a.log.Debug("watched anew", "resource", resource, "err", err) // as servers ask for now and then
 			return
 		}
-		a.log.Warn("the API server does not answer: the objects count as they were", "resource", resource, "err", err)
+		a.log.Warn("the API server refuses: the objects count as they were", "resource", resource, "err", err)
 	})
 }
 

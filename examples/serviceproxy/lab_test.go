@@ -171,13 +171,17 @@ const askTimeout = 5 * time.Second
 
 // open opens a connection and reads the greeting.
 func open(ns *netns.NS, network string, to netip.AddrPort) (net.Conn, asked, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+	return openWithin(askTimeout, ns, network, to)
+}
+
+func openWithin(timeout time.Duration, ns *netns.NS, network string, to netip.AddrPort) (net.Conn, asked, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	conn, err := ns.DialContext(ctx, network, to.String())
 	if err != nil {
 		return nil, asked{}, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(askTimeout))
+	_ = conn.SetDeadline(time.Now().Add(timeout))
 	if network == "udp" {
 		_, err = conn.Write([]byte("?"))
 	}
@@ -222,13 +226,17 @@ func reaches(t testing.TB, ns *netns.NS, network string, to netip.AddrPort, serv
 	})
 }
 
-// refused waits until connections to an address are turned away.
+// refused waits until connections to an address are turned away, or not answered.
 func refused(t testing.TB, ns *netns.NS, to netip.AddrPort) {
 	t.Helper()
 	var answer asked
 	eventually(t, func() bool {
-		var err error
-		answer, err = ask(ns, "tcp", to)
+		const silence = time.Second
+		conn, a, err := openWithin(silence, ns, "tcp", to)
+		if err == nil {
+			conn.Close()
+		}
+		answer = a
 		return err != nil
 	}, func() string { return fmt.Sprintf("%s is answered by %v", to, answer) })
 }

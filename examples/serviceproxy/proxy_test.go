@@ -34,9 +34,15 @@ func common() []string {
 // start starts the program and waits until it has served all that there is.
 func start(t testing.TB, l *lab, args ...string) *proxy {
 	t.Helper()
-	p := &proxy{Example: kerneltest.StartIn(t, l.node, append(common(), args...)...), ns: l.node}
+	p := launch(t, l, args...)
 	p.synced(t)
 	return p
+}
+
+// launch starts it and does not wait.
+func launch(t testing.TB, l *lab, args ...string) *proxy {
+	t.Helper()
+	return &proxy{Example: kerneltest.StartIn(t, l.node, append(common(), args...)...), ns: l.node}
 }
 
 // synced waits for the first turn.
@@ -107,7 +113,30 @@ func ruleset(t testing.TB, ns *netns.NS) string {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, ns.Start(cmd))
 	require.NoError(t, cmd.Wait(), out.String())
-	return regexp.MustCompile(`# progname .*|flags owner.*|expires \S+`).ReplaceAllString(out.String(), "")
+	return owner.ReplaceAllString(out.String(), "")
+}
+
+// owner is what nft shows of who owns a table.
+var owner = regexp.MustCompile(`(?m) progname .*$|^\tflags .*\n|^\t$\n`)
+
+// unchanged requires that the node's ruleset is what it was.
+func unchanged(t testing.TB, ns *netns.NS, before string) {
+	t.Helper()
+	now := ruleset(t, ns)
+	if now == before {
+		return
+	}
+	for line := range strings.Lines(now) {
+		if !strings.Contains(before, line) {
+			t.Errorf("new: %s", line)
+		}
+	}
+	for line := range strings.Lines(before) {
+		if !strings.Contains(now, line) {
+			t.Errorf("gone: %s", line)
+		}
+	}
+	t.Fatal("the ruleset is not what it was")
 }
 
 // write makes or changes a manifest in the way that editors do: a new file takes the place of the old one.
