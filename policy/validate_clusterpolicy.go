@@ -136,7 +136,11 @@ func (f *faults) selectors(path string, namespaces *Selector, pods *NamespacedPo
 
 // one demands exactly one of the fields.
 func (f *faults) one(path string, set ...bool) {
-	if n := count(set...); n != 1 {
+	switch n := count(set...); n {
+	case 1:
+	case 0:
+		f.add(path, "has 0 fields set: exactly one is needed: %w", ErrUnknown)
+	default:
 		f.add(path, "has %d fields set: exactly one is needed", n)
 	}
 }

@@ -45,11 +45,16 @@ const (
 	ByRule                    // a rule matched
 	ByIsolation               // isolated, and no rule matched
 	ByDefault                 // no policy is for the pod in this direction
+
+	// The enforcement's own reasons to deny; Evaluate, which judges first packets between known addresses, has none of them.
+
+	Midstream // from the middle of a TCP connection that conntrack does not know, at a pod with policies; see Config.KeepLive
+	Unknown   // an address of Config.Local that no pod has
 )
 
 // String names the reason.
 func (r Reason) String() string {
-	return [...]string{"no pod", "same pod", "own node", "rule", "isolation", "default"}[min(r, ByDefault)]
+	return [...]string{"no pod", "same pod", "own node", "rule", "isolation", "default", "midstream", "unknown address"}[min(r, Unknown)]
 }
 
 // Decision is the outcome for one direction at one pod.
@@ -78,6 +83,10 @@ func (d Decision) String() string {
 		return fmt.Sprintf("traffic between %s and its own node is always allowed", d.Pod)
 	case ByDefault:
 		return fmt.Sprintf("no policy is for %s of %s", d.noun(), d.Pod)
+	case Midstream:
+		return "the middle of a TCP connection that is not known, at a pod with policies"
+	case Unknown:
+		return fmt.Sprintf("an address of this node's ranges that no pod has (%s)", d.noun())
 	case ByIsolation:
 		names := make([]string, len(d.Isolating))
 		for i, n := range d.Isolating {

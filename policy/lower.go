@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/podplumb/podplumb/internal/nft"
+)
+
+// The addresses of a packet by family.
+var (
+	saddr = [families]nft.Load{nft.IPSaddr, nft.IP6Saddr}
+	daddr = [families]nft.Load{nft.IPDaddr, nft.IP6Daddr}
+)
+
+// peerField is where the other end's address stands, subjectField where the pod's own does.
+func peerField(d, f int) nft.Load {
+	if d == egress {
+		return daddr[f]
+	}
+	return saddr[f]
+}
+
+func subjectField(d, f int) nft.Load { return peerField(1-d, f) }
+
+var portKey = func(f int) nft.Concat { return nft.Concat{daddr[f], nft.MetaL4Proto, nft.ThDport} }
+
+// condition is what a packet must satisfy, and the sets that this refers to.
+type condition struct {
+	stmts []nft.Stmt
+	sets  []*wantSet
+}
+
+func (c condition) and(d condition) condition {
+	return condition{slices.Concat(c.stmts, d.stmts), slices.Concat(c.sets, d.sets)}
+}
+
+// digest is a name for content. Eighty bits keep different contents apart.
+func digest(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		fmt.Fprintf(h, "%d:%s", len(p), p)
+	}
+	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+}
+
+// comment cuts a text down to what the kernel keeps.
+func comment(s string) string {
+	const most = 120
+	if len(s) <= most {
+		return s
+	}
+	return s[:most-3] + "..."
+}
+
+// in is membership of an address in a set of peers.
+func (p peers) in(d, f int) condition {
+	var id, text []string
+	for i := range p.pods {
+		id = append(id, "p"+p.pods[i].identity())
+		text = append(text, p.pods[i].String())
+	}
+	for _, s := range p.nodes {
+		var b strings.Builder
+		s.identity(&b)
+		id = append(id, "n"+b.String())
+		text = append(text, "nodes "+s.String())
+	}
+	for _, s := range p.domains {
+		s = strings.TrimSuffix(strings.ToLower(s), ".")
+		id = append(id, "d"+s)
+		text = append(text, "names "+s)
+	}
+	slices.Sort(id)
+	kind := "peers"
+	if p.any {
+		kind = "any-peers"
+	}
+	want := &wantSet{family: f, peers: &p, def: &nft.Set{
+		Name: kind + suffix(f) + "-" + digest(slices.Compact(id)...), Key: []nft.Expr{saddr[f]}, Comment: comment(oneOf(text)),
+	}}
+	return condition{[]nft.Stmt{nft.In{Key: peerField(d, f), Set: want.def}}, []*wantSet{want}}
+}
+
+// oneOf makes a set's comment the same whatever the order of what selects its members.
+func oneOf(text []string) string {
+	slices.Sort(text)
+	return strings.Join(slices.Compact(text), ", ")
+}
+
+func suffix(f int) string { return [families]string{"4", "6"}[f] }
+
+// within is an address in one of the spans that are of family f; false when there are none.
+func within(field nft.Load, f int, list []span) (condition, bool) {
+	list = merged(slices.DeleteFunc(slices.Clone(list), func(s span) bool { return addrFamily(s.lo) != f }))
+	switch len(list) {
+	case 0:
+		return condition{}, false
+	case 1:
+		if p, ok := list[0].prefix(); ok {
+			if p.Bits() == 0 {
+				return condition{stmts: []nft.Stmt{isFamily(f)}}, true
+			}
+			return condition{stmts: []nft.Stmt{nft.Within{Field: field, Prefix: p}}}, true
+		}
+	}
+	want := rangeSet("ranges"+suffix(f), saddr[f], f, list)
+	return condition{[]nft.Stmt{nft.In{Key: field, Set: want.def}}, []*wantSet{want}}, true
+}
+
+func rangeSet(kind string, key nft.Load, f int, list []span) *wantSet {
+	want := &wantSet{family: f}
+	id := make([]string, 0, len(list))
+	for _, s := range list {
+		id = append(id, s.lo.String()+"-"+s.hi.String())
+		want.fixed = append(want.fixed, fixedRange(s.lo.AsSlice(), s.hi.AsSlice())...)
+	}
+	want.def = &nft.Set{Name: kind + "-" + digest(id...), Key: []nft.Expr{key}, Interval: true}
+	return want
+}
+
+func fixedRange(lo, hi []byte) (list [][]string) {
+	for _, e := range nft.RangeElements(lo, hi) {
+		key := string(e.Key)
+		if e.End {
+			key += rangeEnd
+		}
+		list = append(list, []string{key})
+	}
+	return list
+}
+
+func isFamily(f int) nft.Stmt {
+	if f == four {
+		return nft.Is{Field: nft.MetaNFProto, Value: []byte{byte(nft.FamilyIPv4)}, Text: "ipv4"}
+	}
+	return nft.Is{Field: nft.MetaNFProto, Value: []byte{byte(nft.FamilyIPv6)}, Text: "ipv6"}
+}
+
+// isOneOf is an address among few.
+func isOneOf(field nft.Load, f int, addrs []netip.Addr) (condition, bool) {
+	var list []span
+	for _, a := range addrs {
+		list = append(list, span{a, a})
+	}
+	return within(field, f, list)
+}
+
+func isProto(p Protocol) nft.Stmt {
+	n, _ := p.number()
+	return nft.Is{Field: nft.MetaL4Proto, Value: []byte{n}, Text: strings.ToLower(string(p))}
+}
+
+// namedPortSet holds the ports of a name.
+func namedPortSet(f int, p port) *wantSet {
+	kind := "ports"
+	if p.any {
+		kind = "any-ports"
+	}
+	return &wantSet{family: f, port: &p, def: &nft.Set{
+		Name: kind + suffix(f) + "-" + digest(p.name), Key: portKey(f), Comment: comment("ports called " + p.name),
+	}}
+}

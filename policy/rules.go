@@ -1,0 +1,264 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// rules is a policy of either kind in a world: whom it is for, and what its rules become.
+type rules struct {
+	key      policyKey
+	revision uint64 // of this object, among all that ever were
+	network  *NetworkPolicy
+	cluster  *ClusterNetworkPolicy
+	subject  *matcher
+
+	made [directions][families]*[]clause // without resolved ports; made once
+}
+
+// clause is one way to match a rule of a policy.
+type clause struct {
+	condition
+	action  Action
+	by      Decision
+	counter string
+}
+
+// applies reports whether the policy has a say in a direction.
+func (r *rules) applies(d int) bool {
+	switch {
+	case r.network != nil:
+		return r.network.isolates(directionOf(d))
+	case d == egress:
+		return len(r.cluster.Spec.Egress) > 0
+	}
+	return len(r.cluster.Spec.Ingress) > 0
+}
+
+// clauses returns the policy's clauses of a direction and family. With ports, named ports of an ingress rule are those.
+func (r *rules) clauses(d, f int, ports map[namedPort]uint16) []clause {
+	if ports != nil && d == ingress {
+		return r.make(d, f, ports)
+	}
+	if r.made[d][f] == nil {
+		list := r.make(d, f, nil)
+		r.made[d][f] = &list
+	}
+	return *r.made[d][f]
+}
+
+func (r *rules) make(d, f int, ports map[namedPort]uint16) (list []clause) {
+	add := func(i int, name string, action Action, tier Tier, from []condition, l portList) {
+		if ports != nil {
+			l = l.resolve(ports)
+		}
+		by := Decision{
+			Allowed: action == Accept, Reason: ByRule, Direction: directionOf(d), Tier: tier, Policy: r.key.name, Rule: i, RuleName: name, Peer: -1,
+		}
+		id := by.counter()
+		for _, peer := range from {
+			for _, port := range l.conditions(f) {
+				list = append(list, clause{condition: peer.and(port), action: action, by: by, counter: id})
+			}
+		}
+	}
+	switch {
+	case r.network != nil && d == ingress:
+		for i, rule := range r.network.Spec.Ingress {
+			add(i, "", Accept, NetworkPolicyTier, r.networkPeers(d, f, rule.From), readPorts(rule.Ports))
+		}
+	case r.network != nil:
+		for i, rule := range r.network.Spec.Egress {
+			add(i, "", Accept, NetworkPolicyTier, r.networkPeers(d, f, rule.To), readPorts(rule.Ports))
+		}
+	default:
+		for i, rule := range clusterRules(r.cluster, directionOf(d)) {
+			tier := r.cluster.Spec.Tier
+			if !rule.readable() {
+				if rule.action != Accept {
+					add(i, rule.name, Deny, tier, []condition{{}}, portList{all: true})
+				}
+				continue
+			}
+			action := rule.action
+			if action != Accept && action != Pass {
+				action = Deny
+			}
+			// What denies is for an address as soon as one of its pods is selected. An action of a later version denies, on the terms of one
+			// that does not.
+			add(i, rule.name, action, tier, clusterPeers(d, f, rule.peers, rule.action == Deny), readProtocols(rule.protocols, rule.action))
+		}
+	}
+	return list
+}
+
+// networkPeers returns what of the other end is enough: everything if there are no peers.
+func (r *rules) networkPeers(d, f int, list []Peer) []condition {
+	if len(list) == 0 {
+		return []condition{{}}
+	}
+	var pods peers
+	var blocks []span
+	for i := range list {
+		p := &list[i]
+		switch {
+		case p.IPBlock != nil:
+			// A block beside selectors is refused by the API server; it allows nothing here.
+			if p.PodSelector == nil && p.NamespaceSelector == nil {
+				blocks = append(blocks, p.IPBlock.spans()...)
+			}
+		case p.NamespaceSelector != nil:
+			pods.pods = append(pods.pods, matching{spaces: p.NamespaceSelector.canonical(), labels: p.PodSelector.canonical()})
+		case p.PodSelector != nil:
+			pods.pods = append(pods.pods, matching{scope: r.key.name.Namespace, labels: p.PodSelector.canonical()})
+		}
+	}
+	return pods.conditions(d, f, blocks)
+}
+
+func clusterPeers(d, f int, list []ClusterEgressPeer, deny bool) []condition {
+	found := peers{any: deny}
+	var blocks []span
+	for i := range list {
+		p := &list[i]
+		switch {
+		case p.Namespaces != nil:
+			found.pods = append(found.pods, matching{spaces: p.Namespaces.canonical()})
+		case p.Pods != nil:
+			found.pods = append(found.pods, matching{spaces: p.Pods.NamespaceSelector.canonical(), labels: p.Pods.PodSelector.canonical()})
+		case p.Nodes != nil:
+			found.nodes = append(found.nodes, p.Nodes.canonical())
+		case p.Networks != nil:
+			for _, s := range p.Networks {
+				if in, ok := parseNetwork(s); ok {
+					blocks = append(blocks, spanOf(in))
+				}
+			}
+		default:
+			found.domains = append(found.domains, p.DomainNames...)
+		}
+	}
+	return found.conditions(d, f, blocks)
+}
+
+// conditions returns one for the addresses that selectors find and one for those that are written down.
+func (p peers) conditions(d, f int, blocks []span) (list []condition) {
+	if len(p.pods)+len(p.nodes)+len(p.domains) > 0 {
+		list = append(list, p.in(d, f))
+	}
+	if c, ok := within(peerField(d, f), f, blocks); ok {
+		list = append(list, c)
+	}
+	return list
+}
+
+// counter is the name of the counter of what d decides: by the rule, or by the policies that isolate.
+func (d *Decision) counter() string {
+	parts := []string{string(d.Direction), d.Reason.String(), string(d.Tier), d.Policy.String(), fmt.Sprint(d.Rule)}
+	for _, n := range d.Isolating {
+		parts = append(parts, n.String())
+	}
+	return "by-" + digest(parts...)
+}
+
+// label says what decides, for people who list the table.
+func (d *Decision) label() string {
+	switch d.Reason {
+	case ByRule:
+		return comment(fmt.Sprintf("%s %s %s[%d]", d.Tier, d.Policy, d.noun(), d.Rule))
+	case ByIsolation:
+		names := make([]string, len(d.Isolating))
+		for i, n := range d.Isolating {
+			names[i] = n.String()
+		}
+		return comment(fmt.Sprintf("%s isolated by %s", d.noun(), strings.Join(names, ", ")))
+	}
+	return comment(d.noun() + " " + d.Reason.String())
+}
+
+// changePolicies puts new policies in the place of old ones.
+func (w *world) changePolicies(c Change) {
+	for _, name := range c.Drop.Policies {
+		w.setPolicy(policyKey{false, name}, nil, nil)
+	}
+	for i := range c.Set.Policies {
+		p := c.Set.Policies[i]
+		w.setPolicy(policyKey{false, p.Meta.Key()}, &p, nil)
+	}
+	for _, name := range c.Drop.ClusterPolicies {
+		w.setPolicy(policyKey{true, Name{Name: name}}, nil, nil)
+	}
+	for i := range c.Set.ClusterPolicies {
+		p := c.Set.ClusterPolicies[i]
+		w.setPolicy(policyKey{true, Name{Name: p.Meta.Name}}, nil, &p)
+	}
+}
+
+func (w *world) setPolicy(key policyKey, network *NetworkPolicy, cluster *ClusterNetworkPolicy) {
+	old := w.policies[key]
+	if old == nil && network == nil && cluster == nil {
+		return
+	}
+	var now *rules
+	if network != nil || cluster != nil {
+		w.revision++
+		now = &rules{key: key, revision: w.revision, network: network, cluster: cluster}
+		if m, ok := now.subjects(); ok {
+			now.subject = w.acquire(m)
+			now.subject.subjects[now] = struct{}{}
+			each(now.subject.pods, w.unplace)
+		}
+		w.policies[key] = now
+	} else {
+		delete(w.policies, key)
+	}
+	if old != nil && old.subject != nil {
+		delete(old.subject.subjects, old)
+		each(old.subject.pods, w.unplace)
+		w.idle.matchers = append(w.idle.matchers, old.subject)
+	}
+	w.evaluatorPolicy(key, network, cluster)
+}
+
+// subjects returns whom the policy is for; false for nobody.
+func (r *rules) subjects() (matching, bool) {
+	switch {
+	case r.network != nil:
+		return matching{scope: r.key.name.Namespace, labels: r.network.Spec.PodSelector.canonical()}, true
+	case r.cluster.Spec.Subject.Namespaces != nil:
+		return matching{spaces: r.cluster.Spec.Subject.Namespaces.canonical()}, true
+	case r.cluster.Spec.Subject.Pods != nil:
+		p := r.cluster.Spec.Subject.Pods
+		return matching{spaces: p.NamespaceSelector.canonical(), labels: p.PodSelector.canonical()}, true
+	}
+	return matching{}, false
+}
+
+// evaluatorPolicy tells the Evaluator of a policy that is new or gone.
+func (w *world) evaluatorPolicy(key policyKey, network *NetworkPolicy, cluster *ClusterNetworkPolicy) {
+	if !key.cluster {
+		list := slices.DeleteFunc(w.ev.policies[key.name.Namespace], func(p *NetworkPolicy) bool { return p.Meta.Name == key.name.Name })
+		if network != nil {
+			i, _ := slices.BinarySearchFunc(list, network.Meta.Name, func(p *NetworkPolicy, name string) int { return strings.Compare(p.Meta.Name, name) })
+			list = slices.Insert(list, i, network)
+		}
+		if w.ev.policies[key.name.Namespace] = list; len(list) == 0 {
+			delete(w.ev.policies, key.name.Namespace)
+		}
+		return
+	}
+	for tier, list := range w.ev.tiers {
+		w.ev.tiers[tier] = slices.DeleteFunc(list, func(p *ClusterNetworkPolicy) bool { return p.Meta.Name == key.name.Name })
+	}
+	if cluster != nil {
+		list := append(w.ev.tiers[cluster.Spec.Tier], cluster)
+		slices.SortFunc(list, compareClusterPolicies)
+		w.ev.tiers[cluster.Spec.Tier] = list
+	}
+}
+
+func compareClusterPolicies(a, b *ClusterNetworkPolicy) int {
+	return cmp.Or(cmp.Compare(a.Spec.Priority, b.Spec.Priority), cmp.Compare(a.Meta.Name, b.Meta.Name))
+}
