@@ -34,7 +34,7 @@ func open(ctx context.Context) (*netlink.Handle, error) {
 }
 
 // Remove removes links by their names in one request, for which the kernel waits once and not once a link. One that does not exist is
-// fine. One that is not a veth end, or that is marked by anyone but owner, is an error, and then nothing is removed: an end without a
+// fine. One that is neither a veth end nor an ifb device, or that is marked by anyone but owner, is an error, and then nothing is removed: one without a
 // mark is the plugin's, as nobody else gives such names, of a process that died before it could mark it.
 func Remove(ctx context.Context, owner string, names ...string) error {
 	h, err := open(ctx)
@@ -52,7 +52,7 @@ func Remove(ctx context.Context, owner string, names ...string) error {
 			return fmt.Errorf("remove link %s: %w", name, err)
 		}
 		alias := l.Attrs().Alias
-		if l.Type() != "veth" || alias != "" && !strings.HasPrefix(alias, owner+"/") {
+		if l.Type() != "veth" && l.Type() != "ifb" || alias != "" && !strings.HasPrefix(alias, owner+"/") {
 			return fmt.Errorf("remove link %s: it is a %s of %q, which is left alone", name, l.Type(), alias)
 		}
 		found = append(found, l)

@@ -23,17 +23,26 @@ type pod struct {
 }
 
 func openPod(ctx context.Context, path, ifName string) (*pod, error) {
+	p, err := openNamespace(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	if p.link, err = p.h.LinkByName(ifName); err != nil {
+		p.close()
+		return nil, fmt.Errorf("interface %s of %s: %w", ifName, path, err)
+	}
+	return p, nil
+}
+
+func openNamespace(ctx context.Context, path string) (*pod, error) {
 	ns, err := netns.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	p := &pod{ns: ns}
-	if err = ns.Do(func() (err error) { p.h, err = open(ctx); return err }); err == nil {
-		p.link, err = p.h.LinkByName(ifName)
-	}
-	if err != nil {
+	if err = ns.Do(func() (err error) { p.h, err = open(ctx); return err }); err != nil {
 		p.close()
-		return nil, fmt.Errorf("interface %s of %s: %w", ifName, path, err)
+		return nil, err
 	}
 	return p, nil
 }
@@ -170,9 +179,12 @@ func (t Tuning) Check(ctx context.Context, path, ifName string) (out []error, er
 	return append(out, lost...), err
 }
 
-// Undo gives an interface that stays what it had before, and removes what t added. An interface that is gone is fine.
+// Undo gives an interface that stays what it had before, and removes what t added. A namespace or an interface that is gone is fine.
 func (t Tuning) Undo(ctx context.Context, path, ifName string, before *Device) error {
-	p, err := openPod(ctx, path, ifName)
+	if before == nil && len(t.Sources) == 0 {
+		return nil // all of it goes with the interface, or with the namespace
+	}
+	p, err := openNamespace(ctx, path)
 	if absent(err) {
 		return nil
 	}
@@ -180,10 +192,15 @@ func (t Tuning) Undo(ctx context.Context, path, ifName string, before *Device) e
 		return fmt.Errorf("undo the tuning: %w", err)
 	}
 	defer p.close()
-	errs := []error{p.removeRules(t.Sources), p.removeRoutes(t)}
-	if before == nil {
+	errs := []error{p.removeRules(t.Sources)}
+	p.link, err = p.h.LinkByName(ifName)
+	if absent(err) || before == nil {
 		return errors.Join(errs...)
 	}
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	errs = append(errs, p.removeRoutes(t))
 	back := Tuning{}
 	if t.MAC != "" {
 		back.MAC = before.MAC
@@ -201,4 +218,29 @@ func (t Tuning) Undo(ctx context.Context, path, ifName string, before *Device) e
 		errs = append(errs, p.h.SetPromiscOff(p.link))
 	}
 	return errors.Join(append(errs, p.tune(back))...)
+}
+
+// NodeEnd returns the name of the node's end of the pair that a container's interface is one end of, and of the bridge that it is a
+// port of, if any.
+func NodeEnd(ctx context.Context, path, ifName string) (end, bridge string, err error) {
+	p, err := openPod(ctx, path, ifName)
+	if err != nil {
+		return "", "", err
+	}
+	defer p.close()
+	h, err := open(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	defer h.Close()
+	l, err := h.LinkByIndex(p.link.Attrs().ParentIndex)
+	if p.link.Type() != "veth" || err != nil {
+		return "", "", fmt.Errorf("interface %s is a %s and not one end of a pair whose other end is here", ifName, p.link.Type())
+	}
+	if l.Attrs().MasterIndex != 0 {
+		if m, err := h.LinkByIndex(l.Attrs().MasterIndex); err == nil && m.Type() == "bridge" {
+			bridge = m.Attrs().Name
+		}
+	}
+	return l.Attrs().Name, bridge, nil
 }

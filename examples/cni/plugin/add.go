@@ -12,9 +12,10 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"github.com/podplumb/podplumb/examples/cni/ipam"
+	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
-	"github.com/podplumb/podplumb/nat"
 	"github.com/podplumb/podplumb/netns"
+	"github.com/podplumb/podplumb/veth"
 )
 
 // undoTimeout bounds undoing, which goes on when the command's own time is up.
@@ -28,11 +29,11 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 	if err := checkNetNS(r.netns); err != nil {
 		return err
 	}
-	sets, err := r.sets()
+	before, err := r.previous()
 	if err != nil {
 		return err
 	}
-	ports, err := r.ports(r.families(sets))
+	a, sets, err := r.intent(ctx, before)
 	if err != nil {
 		return err
 	}
@@ -46,18 +47,11 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 			return err
 		}
 	}
-	a := &record.Attachment{
-		Key: r.key, NetNS: r.netns, Link: linkName(r.key), HostLocal: r.hostLocalDir(), Pool: sets != nil,
-		ForceAddress: r.net.ForceAddress, Forwards: ports,
-	}
-	if r.net.IPMasq {
-		a.Masquerade = subnets(sets)
-	}
 	if err := file.Write(a, true); err != nil {
 		return withCode(types.ErrIOFailure, "make room in dataDir", errors.Join(err, file.Remove()))
 	}
 	p.passed("record")
-	result, err := p.build(ctx, r, file, a, sets)
+	result, err := p.build(ctx, r, file, a, sets, before)
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
@@ -69,51 +63,85 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 	return types.PrintResult(result, r.net.CNIVersion)
 }
 
+// intent is what the record says before anything exists: all that a later call needs to undo any of it.
+func (r *request) intent(ctx context.Context, before *previous) (*record.Attachment, []ipam.Set, error) {
+	a := &record.Attachment{Key: r.key, NetNS: r.netns, Link: linkName(r.key), ForceAddress: r.net.ForceAddress, Shape: r.shape()}
+	if before.made() {
+		if err := r.chained(); err != nil {
+			return nil, nil, err
+		}
+		a.Chained = true
+		v4, v6 := false, false
+		for _, x := range before.addresses() {
+			v4, v6 = v4 || x.prefix.Addr().Is4(), v6 || x.prefix.Addr().Is6()
+		}
+		ports, err := r.ports(v4, v6)
+		if err != nil {
+			return nil, nil, err
+		}
+		a.Forwards = ports
+		was, err := links.Look(ctx, r.netns, r.key.IfName)
+		if err != nil {
+			return nil, nil, err
+		}
+		a.Before = &was
+		a.Link, a.Uplink, err = links.NodeEnd(ctx, r.netns, r.key.IfName)
+		if err != nil && !a.Shape.IsZero() {
+			return nil, nil, err
+		}
+		return a, nil, nil
+	}
+	sets, err := r.sets()
+	if err != nil {
+		return nil, nil, err
+	}
+	a.Forwards, err = r.ports(r.families(sets))
+	a.HostLocal, a.Pool = r.hostLocalDir(), sets != nil
+	if r.net.IPMasq {
+		a.Masquerade = subnets(sets)
+	}
+	return a, sets, err
+}
+
 // build does the steps of ADD after the record.
-func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *record.Attachment, sets []ipam.Set) (types.Result, error) {
+func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *record.Attachment, sets []ipam.Set, before *previous) (types.Result, error) {
 	if len(a.Forwards) > 0 {
 		if err := r.store.ClaimPorts(ctx, a.Key, keys(a.Forwards)); err != nil {
 			return nil, err
 		}
 	}
 	p.passed("ports")
-	addrs, err := r.allocate(ctx, sets)
-	if err != nil {
+	var addrs []address
+	var err error
+	if a.Chained {
+		addrs = before.addresses()
+	} else if addrs, err = r.allocate(ctx, sets); err != nil {
 		return nil, err
 	}
 	p.passed("addresses")
-	addrs = r.withGateways(addrs)
-	for _, x := range addrs {
-		a.Addresses = append(a.Addresses, x.prefix)
-		if m := x.prefix.Masked(); r.net.IPMasq && !slices.ContainsFunc(a.Masquerade, func(o netip.Prefix) bool { return o.Overlaps(m) }) {
-			a.Masquerade = append(a.Masquerade, m)
-		}
-	}
-	a.Forwards = aim(a.Forwards, a.Addresses)
-	a.Node = r.nodeSysctls(addrs)
-	if a.State, err = r.state(sets, addrs); err != nil {
+	if err := r.plan(a, sets, addrs); err != nil {
 		return nil, err
-	}
-	if err := errors.Join(a.State.Validate(), nat.Change{Set: a.Forwards}.Validate()); err != nil {
-		return nil, withCode(types.ErrInvalidNetworkConfig, "correct the network configuration", err)
 	}
 	if err := file.Write(a, false); err != nil {
 		return nil, err
 	}
 	p.passed("plan")
-	if err := setNode(a.Node); err != nil {
-		return nil, err
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"sysctls", func() error { return setNode(a.Node) }},
+		{"link", func() error { return connect(ctx, a) }},
+		{"tuning", func() error { return a.Tuning.Apply(ctx, a.NetNS, a.IfName) }},
+		{"shape", func() error { return a.Shape.Apply(ctx, a.Link, owner+"/"+attachmentTag(a.Key, "")) }},
+		{"table", func() error { return publish(ctx, r.store, a) }},
+	} {
+		if err := step.do(); err != nil {
+			return nil, err
+		}
+		p.passed(step.name)
 	}
-	p.passed("sysctls")
-	if err := connect(ctx, a); err != nil {
-		return nil, err
-	}
-	p.passed("link")
-	if err := publish(ctx, r.store, a); err != nil {
-		return nil, err
-	}
-	p.passed("table")
-	result, err := r.result(a, addrs)
+	result, err := r.result(a, addrs, before)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +151,31 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 	}
 	p.passed("done")
 	return result, nil
+}
+
+// plan completes the record, now that the addresses are known, and checks it.
+func (r *request) plan(a *record.Attachment, sets []ipam.Set, addrs []address) error {
+	if !a.Chained {
+		addrs = r.withGateways(addrs)
+		a.State = r.state(sets, addrs)
+	}
+	for _, x := range addrs {
+		a.Addresses = append(a.Addresses, x.prefix)
+		if m := x.prefix.Masked(); r.net.IPMasq && !slices.ContainsFunc(a.Masquerade, func(o netip.Prefix) bool { return o.Overlaps(m) }) {
+			a.Masquerade = append(a.Masquerade, m)
+		}
+	}
+	a.Forwards = aim(a.Forwards, a.Addresses)
+	a.Node = r.nodeSysctls(addrs)
+	a.Tuning = r.tuning(addrs)
+	if a.Chained {
+		a.Tuning.MTU = r.net.MTU
+		if r.mac != (veth.MAC{}) {
+			a.Tuning.MAC = r.mac.String()
+		}
+	}
+	err := errors.Join(a.State.Validate(), change(a).Validate())
+	return withCode(types.ErrInvalidNetworkConfig, "correct the network configuration", err)
 }
 
 // subnets are those of all ranges: what is masqueraded is the network and not the container.

@@ -46,11 +46,17 @@ func (p *plugin) damage(ctx context.Context, s record.Store, a *record.Attachmen
 	if err := checkNode(a.Node); err != nil {
 		out = append(out, err)
 	}
-	lost, err = lostLinks(ctx, a)
-	if err != nil {
-		return nil, err
+	for _, look := range []func() ([]error, error){
+		func() ([]error, error) { return lostLinks(ctx, a) },
+		func() ([]error, error) { return a.Tuning.Check(ctx, a.NetNS, a.IfName) },
+		func() ([]error, error) { return a.Shape.Check(ctx, a.Link) },
+	} {
+		lost, err := look()
+		if err != nil {
+			return out, err
+		}
+		out = append(out, lost...)
 	}
-	out = append(out, lost...)
 	lost, err = lostEntries(ctx, s, a)
 	return append(out, lost...), err
 }
@@ -76,6 +82,9 @@ func lostLeases(ctx context.Context, s record.Store, a *record.Attachment) (out 
 
 // lostLinks are the lines of the plan that would repair the bridge and the pair.
 func lostLinks(ctx context.Context, a *record.Attachment) (out []error, err error) {
+	if a.Chained {
+		return nil, nil
+	}
 	c, err := openLinks(a)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,4 +26,15 @@ func (n *node) leases(t testing.TB) (lines []string) {
 		lines = append(lines, fmt.Sprintf("leases %s: %d", filepath.Base(filepath.Dir(dir)), count))
 	}
 	return lines
+}
+
+// withoutLeases is a snapshot without the line that there is once a network has had a lease.
+func withoutLeases(snapshot string) string {
+	var out []string
+	for line := range strings.Lines(snapshot) {
+		if line = strings.TrimSpace(line); !strings.HasPrefix(line, "leases ") || !strings.HasSuffix(line, ": 0") {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "\n")
 }

@@ -16,6 +16,9 @@ func openLinks(a *record.Attachment) (*veth.Client, error) {
 
 // connect makes the bridge and the pair. A bridge keeps IPv6 gateways of other networks beside this one's.
 func connect(ctx context.Context, a *record.Attachment) (err error) {
+	if a.Chained {
+		return nil
+	}
 	c, err := openLinks(a)
 	if err != nil {
 		return err

@@ -12,9 +12,17 @@ import (
 	"github.com/podplumb/podplumb/examples/cni/record"
 )
 
-// result is what ADD prints: the bridge, the pair's two ends, addresses, routes and name servers.
-func (r *request) result(a *record.Attachment, addrs []address) (*types100.Result, error) {
+// result is what ADD prints: after what plugins before have made, the bridge, the pair's two ends, addresses, routes and name servers.
+func (r *request) result(a *record.Attachment, addrs []address, before *previous) (*types100.Result, error) {
 	out := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
+	if before != nil {
+		out = before.result
+		out.CNIVersion = types100.ImplementedSpecVersion
+	}
+	if a.Chained {
+		r.retouch(out, a, before.index)
+		return out, nil
+	}
 	pair := a.State.Pairs[0]
 	for _, b := range a.State.Bridges {
 		mac, err := links.MAC(b.Name)
@@ -26,26 +34,39 @@ func (r *request) result(a *record.Attachment, addrs []address) (*types100.Resul
 	out.Interfaces = append(out.Interfaces,
 		&types100.Interface{Name: pair.Host.Name, Mac: pair.Host.MAC.String(), Mtu: pair.Host.MTU},
 		&types100.Interface{Name: pair.Pod.Name, Mac: pair.Pod.MAC.String(), Mtu: pair.Pod.MTU, Sandbox: r.netns})
-	for _, x := range addrs {
-		out.IPs = append(out.IPs, &types100.IPConfig{
-			Interface: types100.Int(len(out.Interfaces) - 1), Address: ipNet(x.prefix), Gateway: ipOf(x.gateway),
+	own := len(out.Interfaces) - 1
+	for i, x := range addrs {
+		out.IPs = append(out.IPs, &types100.IPConfig{Interface: types100.Int(own), Address: ipNet(pair.Pod.Addresses[i]), Gateway: ipOf(x.gateway)})
+	}
+	var routes []*types.Route
+	for _, c := range r.routesOf(addrs) {
+		routes = append(routes, &types.Route{
+			Dst: ipNet(c.Dst.Masked()), GW: ipOf(c.GW), MTU: c.MTU, AdvMSS: c.AdvMSS, Priority: c.Priority, Table: c.Table, Scope: c.Scope,
 		})
 	}
-	if r.net.IPAM != nil {
-		for _, c := range r.net.IPAM.Routes {
-			out.Routes = append(out.Routes, &types.Route{
-				Dst: ipNet(c.Dst), GW: ipOf(c.GW), MTU: c.MTU, AdvMSS: c.AdvMSS, Priority: c.Priority, Table: c.Table, Scope: c.Scope,
-			})
+	for _, x := range pair.Pod.Routes {
+		if !listed(routes, x.To) {
+			routes = append(routes, &types.Route{Dst: ipNet(x.To), GW: ipOf(x.Via), MTU: int(x.MTU), Priority: int(x.Metric)})
 		}
 	}
-	for _, route := range pair.Pod.Routes {
-		if listed(out.Routes, route.To) {
-			continue
-		}
-		out.Routes = append(out.Routes, &types.Route{Dst: ipNet(route.To), GW: ipOf(route.Via), MTU: int(route.MTU), Priority: int(route.Metric)})
+	out.Routes = append(out.Routes, routes...)
+	if dns := r.dns(); !dns.IsEmpty() {
+		out.DNS = dns
 	}
-	out.DNS = r.dns()
 	return out, nil
+}
+
+// retouch notes in the result of others what was changed of the container's interface.
+func (r *request) retouch(out *types100.Result, a *record.Attachment, index int) {
+	if a.Tuning.MAC != "" {
+		out.Interfaces[index].Mac = a.Tuning.MAC
+	}
+	if a.Tuning.MTU != 0 {
+		out.Interfaces[index].Mtu = a.Tuning.MTU
+	}
+	if dns := r.dns(); !dns.IsEmpty() {
+		out.DNS = dns
+	}
 }
 
 func listed(routes []*types.Route, to netip.Prefix) bool {

@@ -5,37 +5,31 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/containernetworking/cni/pkg/types"
-
 	"github.com/podplumb/podplumb/examples/cni/conf"
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/veth"
 )
 
 // state is the links of the attachment: the bridge, if there is one, and the pair.
-func (r *request) state(sets []ipam.Set, addrs []address) (veth.State, error) {
+func (r *request) state(sets []ipam.Set, addrs []address) veth.State {
 	n := r.net
-	routes, err := r.podRoutes(addrs)
-	if err != nil {
-		return veth.State{}, err
-	}
 	p := veth.Pair{
 		Host: veth.Host{Name: linkName(r.key), MAC: hostMAC(r.key), MTU: n.MTU, DAD: n.EnableDAD},
-		Pod:  veth.Pod{NetNS: r.netns, Name: r.key.IfName, MAC: r.mac, MTU: n.MTU, Routes: routes, DAD: n.EnableDAD},
+		Pod:  veth.Pod{NetNS: r.netns, Name: r.key.IfName, MAC: r.mac, MTU: n.MTU, Routes: r.podRoutes(addrs), DAD: n.EnableDAD},
 	}
 	if p.Pod.MAC == (veth.MAC{}) {
 		p.Pod.MAC = podMAC(r.key, addrs)
 	}
 	if n.Mode == conf.RoutedMode {
 		routed(&p, addrs)
-		return veth.State{Pairs: []veth.Pair{p}}, nil
+		return veth.State{Pairs: []veth.Pair{p}}
 	}
 	p.Host.Bridge, p.Host.Port = n.Bridge, veth.Port{Hairpin: n.HairpinMode, Isolated: n.PortIsolation}
 	p.Host.DAD = false // a port has no addresses
 	for _, a := range addrs {
 		p.Pod.Addresses = append(p.Pod.Addresses, a.prefix)
 	}
-	return veth.State{Bridges: []veth.Bridge{r.bridgeState(gateways(sets, addrs))}, Pairs: []veth.Pair{p}}, nil
+	return veth.State{Bridges: []veth.Bridge{r.bridgeState(gateways(sets, addrs))}, Pairs: []veth.Pair{p}}
 }
 
 // routed makes a point-to-point link of a pair: each end has only its own address, and the container reaches its gateway, and through
@@ -92,47 +86,41 @@ func (r *request) withGateways(addrs []address) []address {
 		return addrs
 	}
 	for i := range addrs {
-		if a := &addrs[i]; !a.gateway.IsValid() && a.prefix.Bits() < a.prefix.Addr().BitLen()-1 {
+		a := &addrs[i]
+		switch {
+		case a.gateway.IsValid():
+		case a.prefix.Bits() < a.prefix.Addr().BitLen()-1:
 			a.gateway = a.prefix.Masked().Addr().Next()
+		case r.net.Mode == conf.RoutedMode && a.prefix.Addr().Is4():
+			a.gateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
+		case r.net.Mode == conf.RoutedMode:
+			a.gateway = netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 15: 1})
 		}
 	}
 	return addrs
 }
 
-// podRoutes are the routes of the container's main table. A route without a gateway goes through that of an address of its family.
-func (r *request) podRoutes(addrs []address) ([]veth.Route, error) {
-	gateway := func(is4 bool) (via netip.Addr) {
-		for _, a := range addrs {
-			if a.gateway.IsValid() && a.prefix.Addr().Is4() == is4 {
-				return a.gateway
-			}
-		}
-		return via
+// podRoutes are the routes of the container's main table. A route without a gateway goes through that of an address of its family; one
+// of a family that the container has no address of is left out, as the stock plugins' configurations often name both families.
+func (r *request) podRoutes(addrs []address) (out []veth.Route) {
+	if r.net.SourceRouting {
+		return nil // they are in a table of their own
 	}
-	var out []veth.Route
-	if r.net.IPAM != nil {
-		for i, c := range r.net.IPAM.Routes {
-			via := c.GW
-			if !via.IsValid() && (c.Scope == nil || *c.Scope == 0) {
-				via = gateway(c.Dst.Addr().Is4())
-			}
-			if !slices.ContainsFunc(addrs, func(a address) bool { return a.prefix.Addr().Is4() == c.Dst.Addr().Is4() }) {
-				return nil, fail(types.ErrInvalidNetworkConfig, "remove the route, or add a range of its family", "ipam.routes[%d].dst: %s is of a family that the container has no address of", i, c.Dst)
-			}
-			out = append(out, veth.Route{To: c.Dst.Masked(), Via: via, Metric: uint32(c.Priority), MTU: uint32(c.MTU)})
+	for _, c := range r.routesOf(addrs) {
+		if x := r.route(c, addrs); !special(c) {
+			out = append(out, veth.Route{To: x.To, Via: x.Via, Metric: uint32(x.Priority), MTU: uint32(x.MTU)})
 		}
 	}
-	if r.net.IsDefaultGateway {
-		for _, is4 := range []bool{true, false} {
-			d := veth.DefaultVia(netip.IPv6Unspecified())
-			if is4 {
-				d = veth.DefaultVia(netip.IPv4Unspecified())
-			}
-			d.Via = gateway(is4)
-			if d.Via.IsValid() && !slices.ContainsFunc(out, func(o veth.Route) bool { return o.To == d.To }) {
+	if !r.net.IsDefaultGateway {
+		return out
+	}
+	for _, is4 := range []bool{true, false} {
+		if via := gatewayOf(addrs, is4); via.IsValid() {
+			d := veth.DefaultVia(via)
+			if !slices.ContainsFunc(out, func(o veth.Route) bool { return o.To == d.To }) {
 				out = append(out, d)
 			}
 		}
 	}
-	return out, nil
+	return out
 }

@@ -16,13 +16,7 @@ import (
 func (p *plugin) takeDown(ctx context.Context, s record.Store, gone ...*record.Attachment) error {
 	table := make(chan error, 1)
 	go func() { table <- withdraw(ctx, s, gone...) }()
-	var names []string
-	for _, a := range gone {
-		if a.Link != "" {
-			names = append(names, a.Link)
-		}
-	}
-	err := links.Remove(ctx, owner, names...)
+	err := unlink(ctx, gone)
 	p.passed("unlink")
 	if err = errors.Join(err, <-table); err != nil {
 		return err
@@ -36,6 +30,24 @@ func (p *plugin) takeDown(ctx context.Context, s record.Store, gone ...*record.A
 	errs = append(errs, releaseAll(ctx, s, gone))
 	p.passed("release")
 	return errors.Join(errs...)
+}
+
+// unlink removes the links of attachments, or what was added to those of other plugins.
+func unlink(ctx context.Context, gone []*record.Attachment) error {
+	var names []string
+	var errs []error
+	for _, a := range gone {
+		if a.Chained {
+			errs = append(errs, a.Shape.Clear(ctx, a.Link))
+		} else {
+			names = append(names, a.Link)
+		}
+		if a.Shape.Device != "" {
+			names = append(names, a.Shape.Device)
+		}
+		errs = append(errs, a.Tuning.Undo(ctx, a.NetNS, a.IfName, a.Before))
+	}
+	return errors.Join(append(errs, links.Remove(ctx, owner, names...))...)
 }
 
 // releaseAll gives back the addresses of attachments, those of a network under one lock.

@@ -1,9 +1,9 @@
 package record
 
 import (
-	"encoding/json"
 	"net/netip"
 
+	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/nat"
 	"github.com/podplumb/podplumb/veth"
 )
@@ -22,8 +22,9 @@ func (k Key) String() string { return k.Network + "/" + k.ContainerID + "/" + k.
 type Attachment struct {
 	Key
 	NetNS   string // path of the container's namespace
-	Link    string // the node's end of the pair; empty in a chain, where another plugin made it
-	Chained bool   `json:",omitempty"`
+	Link    string // the node's end of the pair
+	Chained bool   `json:",omitempty"` // another plugin made the pair
+	Uplink  string `json:",omitempty"` // the bridge that a chained pair is on
 
 	// HostLocal is the directory of the host-local plugin whose leases were taken over.
 	HostLocal string         `json:",omitempty"`
@@ -36,6 +37,9 @@ type Attachment struct {
 	Masquerade   []netip.Prefix    `json:",omitempty"` // networks whose traffic leaves under the node's address
 	Forwards     []nat.Forward     `json:",omitempty"` // host ports
 
-	Result json.RawMessage `json:",omitempty"` // in the newest version of the specification
-	Done   bool            `json:",omitempty"` // ADD came to its end
+	Tuning links.Tuning  `json:",omitzero"`  // of the container's interface
+	Before *links.Device `json:",omitempty"` // what the interface was, if it stays
+	Shape  links.Shape   `json:",omitzero"`  // of the node's end
+
+	Done bool `json:",omitempty"` // ADD came to its end
 }
