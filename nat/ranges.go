@@ -73,6 +73,7 @@ func (w *world) localRanges(p Plan, e *edits) {
 	}
 	for _, f := range w.lay.families() {
 		all := !w.limited(f)
+		var come []nft.Element
 		for _, c := range p.local {
 			if c.Key.Addr().Is4() != f.is4() {
 				continue
@@ -82,7 +83,7 @@ func (w *world) localRanges(p Plan, e *edits) {
 				delete(w.local, c.Key)
 				continue
 			}
-			e.add(f.local, nft.Range(c.Key)...)
+			come = append(come, nft.Range(c.Key)...)
 			w.local[c.Key] = c.Key
 		}
 		switch limited := w.limited(f); {
@@ -94,6 +95,9 @@ func (w *world) localRanges(p Plan, e *edits) {
 			}
 		case !all && !limited:
 			e.add(f.local, f.everywhere()...)
+		}
+		if len(come) > 0 { // after what began with the table was taken back: ends may be alike
+			e.add(f.local, come...)
 		}
 	}
 }
