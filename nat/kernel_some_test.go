@@ -59,6 +59,9 @@ func TestUpdateByMany(t *testing.T) {
 				}
 				pod := netip.AddrFrom4([4]byte{10, 200, 0, byte(r.IntN(8))})
 				network := nat.Network{Prefix: netip.PrefixFrom(pod, 32), Name: fmt.Sprint(round)}
+				if r.IntN(3) == 0 {
+					network.To = nat.Pool{First: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + r.IntN(3))})}
+				}
 				kept := model.Networks[:0:0]
 				for _, n := range model.Networks {
 					if n.Prefix != network.Prefix {

@@ -129,6 +129,9 @@ func poolOf(n *Network) Pool {
 
 func networkElements(n Network) []nft.Element {
 	list := prefixElements(n.Prefix)
+	if n.To != (Pool{}) {
+		list[0].Extra = append(list[0].Extra, 1) // there is more to know
+	}
 	list[0].Comment = n.Name
 	return list
 }

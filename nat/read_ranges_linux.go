@@ -156,8 +156,8 @@ func (c *Client) names(ctx context.Context) (Names, error) {
 			maps.DeleteFunc(list.Networks, func(p netip.Prefix, _ string) bool { return p.Addr().Is4() == f.is4() })
 		}
 		err := c.conn.Elements(ctx, c.lay.table, f.networks, owned, again, func(e *nft.Element) {
-			if a, ok := netip.AddrFromSlice(e.Key); ok && !e.End && len(e.Extra) == 1 {
-				list.Networks[netip.PrefixFrom(a, int(e.Extra[0]))] = e.Comment
+			if p, ok := prefixOf(e); ok {
+				list.Networks[p] = e.Comment
 			}
 		})
 		if err != nil {

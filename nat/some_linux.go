@@ -231,6 +231,9 @@ func (r *reader) some(ctx context.Context, change Change) (bool, error) {
 	if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
 		return false, err
 	}
+	if len(change.Capture)+len(change.Release) > 0 {
+		return false, errPartial
+	}
 	keys := slices.Clone(change.Drop)
 	for _, f := range change.Set {
 		if f.Affinity != 0 {
@@ -409,14 +412,26 @@ func (r *reader) somePrefixes(ctx context.Context, prefixes []netip.Prefix, set 
 	for i, p := range prefixes {
 		list[i] = nft.Lookup{Set: set(r.w.lay.of(p.Addr())), Key: p.Masked().Addr().AsSlice()}
 	}
-	return r.look(ctx, list, func(i int, _ *nft.Set, e *nft.Element) {
-		start, ok := netip.AddrFromSlice(e.Key)
-		if !ok || e.End || len(e.Extra) != 1 {
-			return
-		}
-		p := netip.PrefixFrom(start, int(e.Extra[0]))
-		if p.IsValid() && p.Contains(prefixes[i].Masked().Addr()) {
+	more := false
+	err := r.look(ctx, list, func(i int, _ *nft.Set, e *nft.Element) {
+		p, ok := prefixOf(e)
+		if ok && p.Contains(prefixes[i].Masked().Addr()) {
+			more = more || len(e.Extra) > 1
 			each(p, e)
 		}
 	})
+	if err == nil && more {
+		err = errPartial
+	}
+	return err
+}
+
+// prefixOf is the inverse of prefixElements, from the beginning alone.
+func prefixOf(e *nft.Element) (netip.Prefix, bool) {
+	start, ok := netip.AddrFromSlice(e.Key)
+	if !ok || e.End || len(e.Extra) == 0 {
+		return netip.Prefix{}, false
+	}
+	p := netip.PrefixFrom(start, int(e.Extra[0]))
+	return p, p.IsValid()
 }

@@ -17,6 +17,7 @@ var (
 	Integer   = Type{"integer", 4, 4, true}
 	MarkType  = Type{"mark", 19, 4, true}
 	CTState   = Type{"ct_state", 26, 4, true}
+	CTDir     = Type{"ct_dir", 27, 1, true}
 	CTStatus  = Type{"ct_status", 28, 4, true}
 	LinkType  = Type{"arphrd", 21, 2, true}
 	UserID    = Type{"uid", 24, 4, true}

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 )
 
@@ -71,6 +72,9 @@ var (
 	CTStateField = Load{"ct state", CTState, conntrack, 0, noDirection, 0, 0, 0}
 	CTStatusBits = Load{"ct status", CTStatus, conntrack, 2, noDirection, 0, 0, 0}
 
+	CTDirection    = Load{"ct direction", CTDir, conntrack, 1, noDirection, 0, 0, 0}
+	CTOrigSaddr4   = Load{"ct original ip saddr", Addr4, conntrack, 19, 0, FamilyIPv4, 0, 0}
+	CTOrigSaddr6   = Load{"ct original ip6 saddr", Addr6, conntrack, 21, 0, FamilyIPv6, 0, 0}
 	CTOrigDaddr4   = Load{"ct original ip daddr", Addr4, conntrack, 20, 0, FamilyIPv4, 0, 0}
 	CTOrigDaddr6   = Load{"ct original ip6 daddr", Addr6, conntrack, 22, 0, FamilyIPv6, 0, 0}
 	CTOrigProtoDst = Load{"ct original proto-dst", Port, conntrack, 12, 0, 0, 0, 0}
@@ -156,6 +160,17 @@ func (h Hashed) String() string {
 }
 func (Hashed) types() []Type    { return []Type{Integer} }
 func (h Hashed) family() Family { return h.Of.fam }
+
+// Address is an address that does not depend on the packet.
+type Address struct{ netip.Addr }
+
+func (a Address) types() []Type {
+	if a.Is4() {
+		return []Type{Addr4}
+	}
+	return []Type{Addr6}
+}
+func (Address) family() Family { return 0 }
 
 // Mapped is the value that a map holds for a key.
 type Mapped struct {

@@ -85,6 +85,8 @@ func (l *lowering) stmt(s Stmt) {
 		l.snat(s)
 	case Redirect:
 		l.redirect(s)
+	case Rewrite:
+		l.rewrite(s)
 	case Learn:
 		data := l.expr(s.Key, reg)
 		l.expr(s.Data, data)
@@ -195,6 +197,25 @@ func (l *lowering) redirect(s Redirect) {
 	l.add(&expr.Redir{RegisterProtoMin: firstWord, Flags: unix.NF_NAT_RANGE_PROTO_SPECIFIED})
 }
 
+// rewrite keeps the checksums right: that of the header, where there is one,
+// and those of protocols that cover the addresses.
+func (l *lowering) rewrite(s Rewrite) {
+	if s.Field.source != payload || s.Field.arg != networkHeader {
+		l.err = fmt.Errorf("rewriting %s: not an address in the header", s.Field)
+		return
+	}
+	l.expr(s.Value, firstWord)
+	e := &expr.Payload{
+		OperationType: expr.PayloadWrite, SourceRegister: firstWord, Base: expr.PayloadBaseNetworkHeader,
+		Offset: s.Field.arg2, Len: uint32(s.Field.typ.size), CsumFlags: unix.NFT_PAYLOAD_L4CSUM_PSEUDOHDR,
+	}
+	if s.Field.typ == Addr4 {
+		const offset = 10 // of the IPv4 header's checksum
+		e.CsumType, e.CsumOffset = expr.CsumTypeInet, offset
+	}
+	l.add(e)
+}
+
 // expr computes e into the words from reg on and returns the next free word.
 func (l *lowering) expr(e Expr, reg uint32) uint32 {
 	switch e := e.(type) {
@@ -226,6 +247,9 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 			Modulus: e.Mod, Seed: e.Seed, Offset: e.Offset, Type: expr.HashTypeJenkins,
 		})
 		return reg + 1
+	case Address:
+		l.add(&expr.Immediate{Register: reg, Data: e.AsSlice()})
+		return reg + words(e)
 	case Zeroed:
 		zero := make([]byte, e.Of.typ.size)
 		l.load(e.Of, reg)

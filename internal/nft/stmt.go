@@ -175,6 +175,14 @@ type Redirect struct{ To Mapped }
 
 func (s Redirect) String() string { return "redirect to :" + s.To.String() }
 
+// Rewrite puts another address in place of one in the packet's header.
+type Rewrite struct {
+	Field Load
+	Value Expr
+}
+
+func (s Rewrite) String() string { return s.Field.String() + " set " + s.Value.String() }
+
 // Learn keeps a value for a key in a dynamic map until Timeout after it was
 // last learnt. A value that is there stays.
 type Learn struct {
@@ -246,6 +254,8 @@ func (r Rule) family() Family {
 			f = s.Value.family()
 		case DNAT:
 			f = s.To.family()
+		case Rewrite:
+			f = s.Field.fam
 		case SNAT:
 			f = s.From.family()
 		case Learn:
