@@ -19,6 +19,7 @@ type Store struct {
 	services map[key]*corev1.Service
 	slices   map[key]map[string]*discoveryv1.EndpointSlice // by the Service that they belong to
 	owners   map[key]key                                   // of a slice, its Service when it was last seen
+	pods     map[key]*corev1.Pod
 
 	current atomic.Pointer[Snapshot]
 }
@@ -32,6 +33,7 @@ func (s *Store) Update(change func(*Edit)) {
 	defer s.mu.Unlock()
 	if s.services == nil {
 		s.services, s.slices, s.owners = map[key]*corev1.Service{}, map[key]map[string]*discoveryv1.EndpointSlice{}, map[key]key{}
+		s.pods = map[key]*corev1.Pod{}
 	}
 	old := s.current.Load()
 	if old == nil {
@@ -123,6 +125,10 @@ func (e *Edit) rebuild(k key) {
 		return
 	}
 	svc := describe(object, e.store.slices[k])
+	if len(e.store.slices[k]) == 0 && svc.external == "" {
+		svc.endpoints = e.store.selected(object)
+		svc.sort()
+	}
 	e.services.own(k)[k] = svc
 	e.namespaces[k.namespace] += 2
 	for p, addresses := range svc.pointers(k) {
@@ -184,9 +190,16 @@ func describe(object *corev1.Service, all map[string]*discoveryv1.EndpointSlice)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		svc.endpoints = append(svc.endpoints, endpoints(all[name], object.Spec.PublishNotReadyAddresses)...)
 	}
-	slices.SortStableFunc(svc.endpoints, func(a, b endpoint) int { return cmp.Or(cmp.Compare(a.label, b.label), a.address.Compare(b.address)) })
+	svc.sort()
 	return svc
 }
+
+func (s *service) sort() {
+	slices.SortStableFunc(s.endpoints, func(a, b endpoint) int { return cmp.Or(cmp.Compare(a.label, b.label), a.address.Compare(b.address)) })
+}
+
+// dashes makes a label of an address.
+var dashes = strings.NewReplacer(".", "-", ":", "-")
 
 func clusterIPs(object *corev1.Service) []string {
 	if len(object.Spec.ClusterIPs) > 0 {
@@ -218,7 +231,7 @@ func endpoints(slice *discoveryv1.EndpointSlice, unready bool) []endpoint {
 			}
 			label := deref(e.Hostname)
 			if label == "" {
-				label = strings.NewReplacer(".", "-", ":", "-").Replace(text)
+				label = dashes.Replace(text)
 			}
 			all = append(all, endpoint{strings.ToLower(label), a.Unmap(), ports})
 		}

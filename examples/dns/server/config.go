@@ -97,3 +97,12 @@ func (c *Config) check() error {
 	}
 	return errors.Join(faults...)
 }
+
+func (c *Config) close() {
+	for _, l := range c.Listeners {
+		_ = l.Close()
+	}
+	for _, p := range c.Packets {
+		_ = p.Close()
+	}
+}

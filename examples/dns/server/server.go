@@ -52,16 +52,13 @@ func Serve(ctx context.Context, config Config) error {
 		if i < len(config.Packets) {
 			group.Go(func() error { return serving(ctx, server.ServePacket(config.Packets[i])) })
 		}
-		stop := context.AfterFunc(ctx, func() { _ = server.Stop() })
-		defer stop()
+		defer context.AfterFunc(ctx, func() {
+			_ = server.Stop()
+			config.close() // Stop does nothing to a server that has not begun yet
+		})()
 	}
 	err := group.Wait()
-	for _, l := range config.Listeners {
-		_ = l.Close()
-	}
-	for _, p := range config.Packets {
-		_ = p.Close()
-	}
+	config.close()
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}

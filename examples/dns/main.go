@@ -1,0 +1,203 @@
+// The dns example answers DNS questions about a cluster's Services, as the Kubernetes DNS specification 1.1.0 says, and
+// hands all others to upstream servers.
+//
+//	dns -f DIR -listen 10.96.0.2:53            follow a directory of manifests
+//	dns -kubeconfig FILE -upstream 192.0.2.53  follow an API server (in a pod, without -kubeconfig: its own service account)
+//	dns -f DIR -netns /run/netns/node-1        serve inside another network namespace
+//	dns -f DIR ask web.shop.svc.cluster.local  say what it would answer
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/podplumb/podplumb/examples/dns/records"
+	"github.com/podplumb/podplumb/examples/dns/server"
+	"github.com/podplumb/podplumb/examples/internal/run"
+	"github.com/podplumb/podplumb/examples/internal/source"
+	"github.com/podplumb/podplumb/netns"
+)
+
+func main() { run.Main(Run) }
+
+type options struct {
+	directory, kubeconfig, master string
+	listen                        []string
+	netns, metrics                string
+	config                        server.Config
+}
+
+// Run is the example.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o := options{listen: []string{":53"}}
+	flags := flag.NewFlagSet("dns", flag.ContinueOnError)
+	flags.StringVar(&o.directory, "f", "", "directory of manifests to follow, or one file")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the API server to follow")
+	flags.StringVar(&o.master, "master", "", "address of the API server, in place of the kubeconfig's")
+	list(flags, "listen", "addresses to serve, TCP and UDP, separated by commas (default :53)", &o.listen, parseString)
+	flags.StringVar(&o.netns, "netns", "", "network namespace to serve in: a name of `ip netns` or a path")
+	flags.StringVar(&o.metrics, "metrics", "", "address for Prometheus's /metrics and for /ready, in the process's own network namespace")
+	flags.StringVar(&o.config.Zone, "zone", "cluster.local", "domain of the cluster")
+	flags.DurationVar(&o.config.TTL, "ttl", 5*time.Second, "time for which answers may be kept")
+	flags.BoolVar(&o.config.Pods, "pods", false, "answer for addresses of pods: 10-244-0-7.<namespace>.pod.<zone>")
+	list(flags, "upstream", "servers for all other names, ADDRESS or ADDRESS:PORT", &o.config.Upstream, parseServer)
+	list(flags, "reverse", "ranges of Services and pods, whose addresses have no names elsewhere", &o.config.Reverse, netip.ParsePrefix)
+	list(flags, "address", "addresses under which clients know this server", &o.config.Addresses, netip.ParseAddr)
+	question, args := cutQuestion(args)
+	if code, ok := run.Parse(flags, args, stderr); !ok {
+		return code
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	do := serve
+	if question != nil {
+		do = func(ctx context.Context, o *options, log *slog.Logger) error {
+			return ask(ctx, o, question, stdout, log)
+		}
+	}
+	if err := do(ctx, &o, log); err != nil {
+		return run.Explain(ctx, stderr, "dns", err)
+	}
+	return run.Proved
+}
+
+// list adds a flag whose value is a list with commas.
+func list[T any](flags *flag.FlagSet, name, usage string, to *[]T, parse func(string) (T, error)) {
+	flags.Func(name, usage, func(text string) error {
+		*to = nil
+		var faults []error
+		for item := range strings.SplitSeq(text, ",") {
+			v, err := parse(strings.TrimSpace(item))
+			if err != nil {
+				faults = append(faults, err)
+			}
+			*to = append(*to, v)
+		}
+		return errors.Join(faults...)
+	})
+}
+
+func parseString(s string) (string, error) { return s, nil }
+
+func parseServer(s string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(s); err == nil {
+		return netip.AddrPortFrom(a, 53), nil
+	}
+	return netip.ParseAddrPort(s)
+}
+
+// serve opens the sockets, follows the objects and answers until ctx ends.
+func serve(ctx context.Context, o *options, log *slog.Logger) error {
+	objects, err := o.source()
+	if err != nil {
+		return err
+	}
+	if err := o.open(ctx); err != nil {
+		return err
+	}
+	store := new(records.Store)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	o.config.Store, o.config.Metrics = store, registry
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return server.Serve(ctx, o.config) })
+	group.Go(func() error { return follow(ctx, objects, store, log) })
+	if o.metrics != "" {
+		group.Go(func() error { return tell(ctx, o.metrics, registry, store) })
+	}
+	for _, l := range o.config.Listeners {
+		log.Info("serving", "zone", o.config.Zone, "address", l.Addr().String())
+	}
+	return group.Wait()
+}
+
+func (o *options) source() (source.Source, error) {
+	if o.directory != "" {
+		if o.kubeconfig != "" || o.master != "" {
+			return nil, errors.New("-f and -kubeconfig or -master: the objects come from one place")
+		}
+		return source.Directory(o.directory), nil
+	}
+	config, err := clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("%w (-f DIR takes the objects from manifests instead)", err)
+	}
+	config.UserAgent = "podplumb-dns"
+	return source.APIServer{Config: config}, nil
+}
+
+// open opens the sockets in the network namespace that they are for.
+func (o *options) open(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			o.close()
+		}
+	}()
+	packet, stream := new(net.ListenConfig).ListenPacket, new(net.ListenConfig).Listen
+	if o.netns != "" {
+		open := netns.OpenName
+		if strings.Contains(o.netns, "/") {
+			open = netns.Open
+		}
+		ns, err := open(o.netns)
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		packet, stream = ns.ListenPacket, ns.Listen
+	}
+	for _, address := range o.listen {
+		l, err := stream(ctx, "tcp", address)
+		if err != nil {
+			return err
+		}
+		o.config.Listeners = append(o.config.Listeners, l)
+		p, err := packet(ctx, "udp", l.Addr().String())
+		if err != nil {
+			return err
+		}
+		o.config.Packets = append(o.config.Packets, p)
+	}
+	return nil
+}
+
+func (o *options) close() {
+	for _, l := range o.config.Listeners {
+		_ = l.Close()
+	}
+	for _, p := range o.config.Packets {
+		_ = p.Close()
+	}
+}
+
+// tell serves the counters, and /ready once the cluster is known.
+func tell(ctx context.Context, address string, registry *prometheus.Registry, store *records.Store) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if store.Snapshot() == nil {
+			http.Error(w, "the cluster is not known yet", http.StatusServiceUnavailable)
+		}
+	})
+	s := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}
