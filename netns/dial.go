@@ -28,13 +28,14 @@ func (ns *NS) DialContext(ctx context.Context, network, address string) (net.Con
 }
 
 // Listen listens inside the namespace, for an [net/http.Server] for example; a host name is
-// resolved there. The listener may be used from any goroutine.
+// resolved there. An address without a host, such as ":80", serves IPv4 and IPv6. The listener
+// may be used from any goroutine.
 func (ns *NS) Listen(ctx context.Context, network, address string) (net.Listener, error) {
 	var l net.Listener
 	literal, err := ns.literal(ctx, network, address)
 	if err == nil {
 		err = ns.do("listen", func() error {
-			l, err = new(net.ListenConfig).Listen(ctx, network, literal)
+			l, err = listen(ctx, network, literal, (*net.ListenConfig).Listen)
 			return err
 		})
 	}
@@ -51,7 +52,7 @@ func (ns *NS) ListenPacket(ctx context.Context, network, address string) (net.Pa
 	literal, err := ns.literal(ctx, network, address)
 	if err == nil {
 		err = ns.do("listen", func() error {
-			c, err = new(net.ListenConfig).ListenPacket(ctx, network, literal)
+			c, err = listen(ctx, network, literal, (*net.ListenConfig).ListenPacket)
 			return err
 		})
 	}

@@ -37,3 +37,7 @@ func (d *Dialer) dialOne(context.Context, string, string) (net.Conn, error) {
 
 func (ns *NS) nsid(context.Context, *NS) (int, error)            { return 0, errors.ErrUnsupported }
 func (ns *NS) assignNSID(context.Context, *NS, int) (int, error) { return 0, errors.ErrUnsupported }
+
+func listen[S any](ctx context.Context, network, literal string, open func(*net.ListenConfig, context.Context, string, string) (S, error)) (S, error) {
+	return open(new(net.ListenConfig), ctx, network, literal)
+}
