@@ -9,7 +9,7 @@ import (
 // Inventory is what a table has, by name.
 type Inventory struct {
 	Chains   map[string]ChainInfo
-	Sets     map[string]bool
+	Sets     map[string]string // comments
 	Counters map[string]CounterInfo
 }
 
@@ -27,7 +27,7 @@ type CounterInfo struct {
 
 // Inventory lists a table's chains, sets and counters.
 func (c *Conn) Inventory(ctx context.Context, t *Table) (Inventory, error) {
-	inv := Inventory{Sets: map[string]bool{}}
+	var inv Inventory
 	stamps, err := c.ruleStamps(ctx, t)
 	if err != nil {
 		return inv, err
@@ -40,15 +40,34 @@ func (c *Conn) Inventory(ctx context.Context, t *Table) (Inventory, error) {
 		info.Stamps = list
 		inv.Chains[name] = info
 	}
-	sets, err := c.names(ctx, t, unix.NFT_MSG_GETSET, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME)
-	if err != nil {
+	if inv.Sets, err = c.sets(ctx, t); err != nil {
 		return inv, err
-	}
-	for _, s := range sets {
-		inv.Sets[s] = true
 	}
 	inv.Counters, err = c.Counters(ctx, t)
 	return inv, err
+}
+
+func (c *Conn) sets(ctx context.Context, t *Table) (map[string]string, error) {
+	var list map[string]string
+	err := c.dump(ctx, unix.NFT_MSG_GETSET, t.Family, false, func(w *wire) { w.string(unix.NFTA_SET_TABLE, t.Name) },
+		func() { list = map[string]string{} },
+		func(m message) {
+			var table, name, comment string
+			attrs(m.data, func(typ uint16, data []byte) {
+				switch typ {
+				case unix.NFTA_SET_TABLE:
+					table = cstring(data)
+				case unix.NFTA_SET_NAME:
+					name = cstring(data)
+				case unix.NFTA_SET_USERDATA:
+					comment = findUdataString(data, udSetComment)
+				}
+			})
+			if table == t.Name {
+				list[name] = comment
+			}
+		})
+	return list, err
 }
 
 func (c *Conn) chains(ctx context.Context, t *Table) (map[string]ChainInfo, error) {
