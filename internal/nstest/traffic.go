@@ -17,7 +17,7 @@ import (
 )
 
 // Bounds of the traffic helpers. The guest of internal/vmtest, whose processor is emulated,
-// gets eight times as long.
+// gets eight times as long to answer, and twice as long to be silent.
 const (
 	AnswerWithin = 2 * time.Second        // how long Ask waits for an answer
 	SilenceFor   = 250 * time.Millisecond // how long TimesOut waits for none
@@ -28,6 +28,13 @@ func patience(d time.Duration) time.Duration {
 		d *= 8
 	}
 	return d
+}
+
+func silence() time.Duration {
+	if InGuest() {
+		return 2 * SilenceFor
+	}
+	return SilenceFor
 }
 
 // Answer is what a server of this package answers.
@@ -221,10 +228,18 @@ func Refused(t testing.TB, ns *netns.NS, network string, to netip.AddrPort) {
 	}
 }
 
+// Unanswered fails the test when there is an answer within [SilenceFor]; refusal and silence are both fine.
+func Unanswered(t testing.TB, ns *netns.NS, network string, to netip.AddrPort) {
+	t.Helper()
+	if a, err := ask(ns, network, to, silence()); err == nil {
+		t.Fatalf("%s reaches %s %s, want no answer; the answer was %+v", ns, network, to, a)
+	}
+}
+
 // TimesOut fails the test unless there is neither answer nor refusal for [SilenceFor].
 func TimesOut(t testing.TB, ns *netns.NS, network string, to netip.AddrPort) {
 	t.Helper()
-	a, err := ask(ns, network, to, patience(SilenceFor))
+	a, err := ask(ns, network, to, silence())
 	switch {
 	case err == nil:
 		t.Fatalf("%s reaches %s %s, want silence; the answer was %+v", ns, network, to, a)
