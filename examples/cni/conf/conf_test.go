@@ -83,3 +83,16 @@ func TestWrongKindsAndSyntax(t *testing.T) {
 		}
 	}
 }
+
+// containerd writes the names of its own fields.
+func TestRuntimeConfigOfContainerd(t *testing.T) {
+	t.Parallel()
+	n, err := conf.Parse([]byte(`{"cniVersion":"1.0.0","name":"n","type":"x","runtimeConfig":{
+		"portMappings":[{"HostPort":8080,"ContainerPort":80,"Protocol":"TCP","HostIP":"10.0.0.1"}],"bandwidth":{"IngressRate":8000,"IngressBurst":80,"EgressRate":0,"EgressBurst":0}}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := n.Runtime.PortMappings[0]; p != (conf.PortMapping{HostPort: 8080, ContainerPort: 80, Protocol: "tcp", HostIP: "10.0.0.1"}) || n.Runtime.Bandwidth.IngressRate != 8000 {
+		t.Errorf("%+v", n.Runtime)
+	}
+}
