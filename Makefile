@@ -22,7 +22,7 @@ demo: root | $(BUILD) ## build a two-node cluster on this machine, prove it with
 
 test: root setup | $(BUILD) ## everything: unit and kernel tests on this kernel, in the guest and without root; then nothing may be left in the kernel
 	@.ci/left save $(BUILD)/left
-	@trap 'chown -R --reference=. $(BUILD)' EXIT; status=0; .ci/test vet host guest user settle || status=1; .ci/left check $(BUILD)/left || status=1; exit $$status
+	@trap 'chown -R --reference=. $(BUILD)' EXIT; status=0; .ci/test vet host user+guest settle || status=1; .ci/left check $(BUILD)/left || status=1; exit $$status
 
 setup: ## install the programs that the tests call, with apt-get, as far as they are missing
 	@.ci/setup
