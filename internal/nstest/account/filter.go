@@ -17,7 +17,8 @@ type event struct {
 	Output     string
 }
 
-// Filter copies a stream of "go test -json" to w as the lines that go test prints, and returns the outcome of every test and subtest. Of a test that
+// Filter copies a stream of "go test -json" to w as the lines that go test prints, and returns the outcome of every test and subtest, and of
+// every package that failed under an empty name. Of a test that
 // passed only its verdict is shown, and of its passing subtests nothing; of one that was skipped, the reason; of one that failed, everything.
 func Filter(w io.Writer, r io.Reader) (Results, error) {
 	f := filter{w: w, packages: map[string]*transcript{}, results: Results{}}
@@ -70,11 +71,14 @@ func (f *filter) take(e event) {
 		}
 		p.write(e.Test, e.Output)
 	case "pass", "fail", "skip":
+		o := Outcome(e.Action)
 		if e.Test == "" {
 			f.end(e.Package)
+			if o == Fail {
+				f.results[Test{Package: e.Package}] = o
+			}
 			return
 		}
-		o := Outcome(e.Action)
 		f.results[Test{Package: e.Package, Name: e.Test}] = o
 		p.decide(e.Test, o)
 	}

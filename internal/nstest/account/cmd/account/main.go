@@ -3,6 +3,7 @@
 //	go test -json ./... | account filter RESULTS   print what go test prints, keep the outcomes in the file RESULTS
 //	account packages                               the packages that have kernel tests, a line each
 //	account skips RESULTS                          count the outcomes in RESULTS and name every test that was skipped
+//	account failed RESULTS                         the packages that failed, a line each
 //	account settle REPORT RESULTS GUEST            the verdict, from the host's report folder and RESULTS and the guest's report folder; exit status 1 when
 //	                                               a kernel test ran nowhere
 //
@@ -36,10 +37,11 @@ func run(args []string, in io.Reader, out io.Writer) error {
 		"filter":   {1, filter},
 		"packages": {0, packages},
 		"skips":    {1, skips},
+		"failed":   {1, failed},
 		"settle":   {3, settle},
 	}
 	if len(args) == 0 || commands[args[0]].do == nil || len(args)-1 != commands[args[0]].files {
-		return errors.New("usage: account filter RESULTS | packages | skips RESULTS | settle REPORT RESULTS GUEST")
+		return errors.New("usage: account filter RESULTS | packages | skips RESULTS | failed RESULTS | settle REPORT RESULTS GUEST")
 	}
 	return commands[args[0]].do(args[1:], in, out)
 }
@@ -79,9 +81,23 @@ func skips(files []string, _ io.Reader, out io.Writer) error {
 	for _, t := range results.Tests(account.Skipped) {
 		fmt.Fprintln(out, "skipped:", t)
 	}
+	failures := slices.DeleteFunc(results.Tests(account.Fail), func(t account.Test) bool { return t.Name == "" })
 	_, err = fmt.Fprintf(out, "tests and subtests: %d passed, %d failed, %d skipped\n",
-		len(results.Tests(account.Pass)), len(results.Tests(account.Fail)), len(results.Tests(account.Skipped)))
+		len(results.Tests(account.Pass)), len(failures), len(results.Tests(account.Skipped)))
 	return err
+}
+
+func failed(files []string, _ io.Reader, out io.Writer) error {
+	results, err := account.ReadResults(files[0])
+	if err != nil {
+		return err
+	}
+	for _, t := range results.Tests(account.Fail) {
+		if t.Name == "" {
+			fmt.Fprintln(out, t.Package)
+		}
+	}
+	return nil
 }
 
 func settle(files []string, _ io.Reader, out io.Writer) error {
