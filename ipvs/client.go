@@ -49,7 +49,7 @@ func (c *Client) Stats(ctx context.Context, keys ...Key) ([]ServiceStats, error)
 }
 
 // Owns returns Config.Owns.
-func (c *Client) Owns() Owns { return c.owns }
+func (c *Client) Owns() Owns { return c.owned() }
 
 // Zero sets the counters of the named services and their destinations to zero; without keys, of all that the client owns.
 func (c *Client) Zero(ctx context.Context, keys ...Key) error { return c.zero(ctx, keys) }

@@ -51,6 +51,8 @@ func newClient(c Config) (*Client, error) {
 	return &Client{owns: c.Owns, ns: ns, conn: conn}, nil
 }
 
+func (c *Client) owned() Owns { return c.owns }
+
 func (c *Client) close() error {
 	return opError("close", "", errors.Join(c.conn.close(), c.ns.Close()))
 }

@@ -28,6 +28,7 @@ func (*Client) zero(context.Context, []Key) error      { return errors.ErrUnsupp
 func (*Client) foreign(context.Context) ([]Key, error) { return nil, errors.ErrUnsupported }
 func (*Client) info(context.Context) (Info, error)     { return Info{}, errors.ErrUnsupported }
 func (*Client) close() error                           { return nil }
+func (*Client) owned() Owns                            { return Owns{} }
 
 func (*Client) drain(context.Context, Key, netip.AddrPort, time.Duration) (uint32, error) {
 	return 0, errors.ErrUnsupported
