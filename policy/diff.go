@@ -17,6 +17,9 @@ type Plan struct {
 	sets     []plan.Change[string, nft.Set]
 	chains   []plan.Change[string, chain]
 	elements []elementChanges
+
+	world *world // that the outcome is what it compiles to; nil when made by Diff
+	anew  bool   // the table is of another version, and is replaced
 }
 
 // elementChanges are of one set that is there before and after, or that is new.

@@ -221,14 +221,10 @@ func NewWorld(c Config) World {
 
 // Change makes a change and returns its Plan.
 func (w World) Change(c Change) Plan {
-	empty := w.w.rules.Empty()
-	j := newJournal()
-	w.w.rules.journal = j
-	w.w.change(c)
-	w.w.rules.journal = nil
-	return w.w.rules.plan(j, empty)
+	_, p := w.w.journalled(c)
+	return p
 }
 
 // Ruleset returns what the world compiles to, Evaluator its Evaluator.
-func (w World) Ruleset() Ruleset       { return *w.w.rules }
+func (w World) Ruleset() Ruleset      { return *w.w.rules }
 func (w World) Evaluator() *Evaluator { return w.w.ev }

@@ -148,6 +148,7 @@ func (w *world) place(a netip.Addr) {
 			w.heads[d][f][name][a] = struct{}{}
 		}
 		w.unled[a] = struct{}{}
+		w.touch(a)
 	}
 	for _, key := range was.self {
 		if !slices.Contains(now.self, key) {

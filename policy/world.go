@@ -41,6 +41,7 @@ type world struct {
 
 	unplaced map[netip.Addr]struct{} // addresses whose profiles are to be found anew
 	unled    map[netip.Addr]struct{} // addresses whose numbers are to be written anew
+	touched  map[netip.Addr]struct{} // addresses that connections may be cut of; nil when nobody asks
 	idle     idle
 	revision uint64 // counts policies
 	err      error
@@ -149,6 +150,24 @@ func (w *world) change(c Change) {
 	}
 	w.changePolicies(c)
 	w.settle()
+}
+
+// journalled is change. It returns the addresses for which connections may be allowed no more, and what changed in the Ruleset.
+func (w *world) journalled(c Change) (map[netip.Addr]struct{}, Plan) {
+	empty := w.rules.Empty()
+	j := newJournal()
+	w.rules.journal, w.touched = j, map[netip.Addr]struct{}{}
+	w.change(c)
+	touched := w.touched
+	w.rules.journal, w.touched = nil, nil
+	return touched, w.rules.plan(j, empty)
+}
+
+// touch notes that connections of an address may be allowed no more.
+func (w *world) touch(a netip.Addr) {
+	if w.touched != nil {
+		w.touched[a] = struct{}{}
+	}
 }
 
 // settle finds the profiles of the addresses that may have new ones, and lets go what nobody uses any more.

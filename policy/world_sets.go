@@ -114,7 +114,15 @@ func (w *world) dropSet(s *setUse) {
 // refresh puts an address into a set of peers or takes it out.
 func (w *world) refresh(s *setUse, a netip.Addr) {
 	if addrFamily(a) == s.family {
-		w.keep(s.set, string(a.AsSlice()), "", w.isPeer(s, a))
+		w.hold(s, a, string(a.AsSlice()), w.isPeer(s, a))
+	}
+}
+
+// hold makes an address, or a port of it, be in a set or not.
+func (w *world) hold(s *setUse, a netip.Addr, key string, there bool) {
+	if _, ok := s.set.elements[key]; ok != there {
+		w.keep(s.set, key, "", there)
+		w.touch(a)
 	}
 }
 
@@ -194,13 +202,13 @@ func (w *world) refreshPortSet(s *setUse, a netip.Addr) {
 	}
 	for _, key := range s.held[a] {
 		if found[key] == 0 {
-			w.keep(s.set, key, "", false)
+			w.hold(s, a, key, false)
 		}
 	}
 	delete(s.held, a)
 	for key, n := range found {
 		there := s.port.any || n == len(owners)
-		w.keep(s.set, key, "", there)
+		w.hold(s, a, key, there)
 		if there {
 			s.held[a] = append(s.held[a], key)
 		}

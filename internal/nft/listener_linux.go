@@ -45,7 +45,9 @@ func Listen(ctx context.Context, fd int, group uint16) (*Listener, error) {
 	_ = nl.SetReadBuffer(watchBuffer)
 	for seq, write := range []func(*wire){
 		func(w *wire) { w.bytes(logCfgCmd, []byte{logCmdBind}) },
-		func(w *wire) { w.bytes(logCfgMode, append(binary.BigEndian.AppendUint32(nil, 0xffff), logCopyPacket, 0)) },
+		func(w *wire) {
+			w.bytes(logCfgMode, append(binary.BigEndian.AppendUint32(nil, 0xffff), logCopyPacket, 0))
+		},
 	} {
 		if err := l.ask(ctx, uint32(seq+1), group, write); err != nil {
 			nl.Close()

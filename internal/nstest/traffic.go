@@ -274,3 +274,9 @@ func addrPort(a net.Addr) netip.AddrPort {
 	}
 	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
+
+// Answers reports whether anything answers within the time, be it refusal or silence that it meets.
+func Answers(ns *netns.NS, network string, to netip.AddrPort, within time.Duration) bool {
+	_, err := ask(ns, network, to, patience(within))
+	return err == nil
+}

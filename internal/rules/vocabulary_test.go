@@ -41,13 +41,34 @@ func TestVocabulary(t *testing.T) {
 		}
 		t.Run(dir, func(t *testing.T) {
 			t.Parallel()
-			require.Empty(t, strings.Join(unsaid(pkg), "\n"))
+			want := vocabulary
+			if slices.Contains(compilers, dir) {
+				want = spoken(want)
+			}
+			require.Empty(t, strings.Join(unsaid(pkg, want), "\n"))
 		})
 	}
 }
 
+// outcomes is what a compiler says otherwise: a kernel holds what its State becomes, which cannot be turned back.
+var outcomes = map[string]string{
+	"func Diff(State, State) Plan":                        "func Diff(Ruleset, Ruleset) Plan",
+	"func (*Client) Read(context.Context) (State, error)": "func (*Client) Read(context.Context) (Ruleset, error)",
+}
+
+// spoken is the vocabulary of a compiler.
+func spoken(list []string) []string {
+	out := slices.Clone(list)
+	for i, line := range out {
+		if other, ok := outcomes[line]; ok {
+			out[i] = other
+		}
+	}
+	return out
+}
+
 // unsaid returns what of the vocabulary the package lacks.
-func unsaid(pkg *types.Package) []string {
+func unsaid(pkg *types.Package, vocabulary []string) []string {
 	said := exported(pkg)
 	for _, f := range functions(pkg) {
 		said = append(said, f.name+strings.TrimPrefix(types.TypeString(nameless(f.sig), qualifier(pkg)), "func"))
@@ -69,7 +90,7 @@ func nameless(sig *types.Signature) *types.Signature {
 
 func TestUnsaid(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, vocabulary, unsaid(check(t, "package sample")))
+	require.Equal(t, vocabulary, unsaid(check(t, "package sample"), vocabulary))
 	left := unsaid(check(t, `package sample
 
 import "context"
@@ -88,7 +109,7 @@ func (c *Client) Plan(ctx context.Context, want State) (Plan, error) { return Pl
 func (c Client) Close() error                                        { return nil }
 
 var ErrStale error
-`))
+`), vocabulary)
 	require.NotContains(t, left, "func (State) Validate() error")
 	require.NotContains(t, left, "func Diff(State, State) Plan")
 	require.NotContains(t, left, "func (*Client) Plan(context.Context, State) (Plan, error)")

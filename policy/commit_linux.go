@@ -1,0 +1,239 @@
+package policy
+
+import (
+	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/internal/nft"
+	"github.com/podplumb/podplumb/internal/plan"
+)
+
+// commit does a plan: in one transaction, or when that is larger than the socket takes, in several, whose order is such that none refers
+// to what is not there yet: what is new is made first, then led to, and what is left over goes last.
+func (c *Client) commit(ctx context.Context, p Plan) error {
+	if p.Empty() {
+		return nil
+	}
+	if p.table == plan.Remove {
+		return c.remove(ctx)
+	}
+	t := &transaction{c: c, ctx: ctx, batch: nft.NewBatch()}
+	t.begin(p)
+	t.grow(p)
+	t.lead(p)
+	t.shrink(p)
+	t.flush()
+	return t.err
+}
+
+// remove deletes the table.
+func (c *Client) remove(ctx context.Context) error {
+	b := nft.NewBatch()
+	b.DelTable(c.table)
+	if err := c.conn.Commit(ctx, b, c.guard()); err != nil {
+		return err
+	}
+	c.committed()
+	c.exists, c.owned, c.outdated, c.orphan = false, false, false, false
+	return nil
+}
+
+// guard is the generation that a commit must meet: any when nobody else can change the table.
+func (c *Client) guard() uint32 {
+	if c.owned {
+		return 0
+	}
+	return c.gen
+}
+
+// committed notes that the ruleset moved on by our own doing. Each transaction adds one to the generation; zero is left out.
+func (c *Client) committed() {
+	if c.gen++; c.gen == 0 {
+		c.gen++
+	}
+}
+
+// transaction is a batch being written.
+type transaction struct {
+	c     *Client
+	ctx   context.Context
+	batch *nft.Batch
+	err   error
+	// create and takeOver say what the first batch does to the table.
+	create, takeOver bool
+}
+
+// part is how far a batch may grow before it is committed: what is added next is smaller than the rest.
+const part = 3
+
+// more makes room for more.
+func (t *transaction) more() {
+	if t.batch.Len() > t.c.conn.Limit()/part {
+		t.flush()
+	}
+}
+
+func (t *transaction) flush() {
+	if t.err != nil || t.batch.Empty() {
+		return
+	}
+	c := t.c
+	err := c.conn.Commit(t.ctx, t.batch, c.guard())
+	if t.create && c.canOwn && (errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL)) {
+		// Before Linux 6.9 there are no owned, persistent tables. Nothing was done: the caller plans again, without.
+		c.canOwn = false
+		err = nft.ErrStale
+	}
+	if t.err = err; err != nil {
+		return
+	}
+	if t.create {
+		c.exists, c.outdated, c.owned, c.orphan = true, false, c.canOwn, false
+	}
+	if t.takeOver {
+		c.owned, c.orphan = true, false
+	}
+	c.committed()
+	t.batch, t.create, t.takeOver = nft.NewBatch(), false, false
+}
+
+// begin makes the table, or takes it over.
+func (t *transaction) begin(p Plan) {
+	c := t.c
+	c.table.Owned = c.canOwn
+	if p.anew {
+		t.batch.DelTable(c.table)
+	}
+	switch {
+	case p.anew || !c.exists:
+		t.batch.AddTable(c.table)
+		t.create = true
+	case c.canOwn && !c.owned && c.orphan:
+		t.batch.OwnTable(c.table)
+		t.takeOver = true
+	}
+}
+
+// grow adds what nothing leads to yet.
+func (t *transaction) grow(p Plan) {
+	table := t.c.table
+	for _, ch := range p.counters {
+		if ch.Have == nil {
+			t.more()
+			t.batch.AddCounter(table, nft.Counter{Name: ch.Key, Comment: *ch.Want})
+		}
+	}
+	for _, ch := range p.sets {
+		if ch.Have == nil {
+			t.more()
+			t.batch.AddSet(table, ch.Want)
+		}
+	}
+	fresh := p.newSets()
+	for _, e := range p.elements {
+		if fresh[e.set.def.Name] && !e.set.def.Verdict {
+			t.elements(e)
+		}
+	}
+	for _, ch := range p.chains {
+		if ch.Have == nil && ch.Want.hook == nil {
+			t.more()
+			t.batch.NewChain(table, nftChain(ch.Key, ch.Want))
+		}
+	}
+	for _, ch := range p.chains {
+		if ch.Have == nil && ch.Want.hook == nil {
+			t.more()
+			t.batch.AddRules(table, nftChain(ch.Key, ch.Want))
+		}
+	}
+}
+
+// lead changes what packets meet.
+func (t *transaction) lead(p Plan) {
+	table := t.c.table
+	fresh := p.newSets()
+	for _, verdict := range []bool{true, false} { // numbers lead to chains before addresses to numbers
+		for _, e := range p.elements {
+			if e.set.def.Verdict == verdict && (verdict || !fresh[e.set.def.Name]) {
+				t.elements(e)
+			}
+		}
+	}
+	for _, ch := range p.chains {
+		if ch.Want == nil || ch.Have == nil && ch.Want.hook == nil {
+			continue
+		}
+		t.more()
+		if ch.Have != nil {
+			t.batch.FlushChain(table, ch.Key)
+			if hooked(ch.Have) != hooked(ch.Want) {
+				t.batch.RemoveChain(table, ch.Key)
+				t.batch.NewChain(table, nftChain(ch.Key, ch.Want))
+			}
+		} else {
+			t.batch.NewChain(table, nftChain(ch.Key, ch.Want))
+		}
+		t.batch.AddRules(table, nftChain(ch.Key, ch.Want))
+	}
+}
+
+func hooked(c *chain) nft.Hook {
+	if c.hook == nil {
+		return nft.Hook{}
+	}
+	return *c.hook
+}
+
+// elements writes the changes to one set: deletions first, so that a value can be replaced.
+func (t *transaction) elements(e elementChanges) {
+	var del, add []nft.Element
+	for _, ch := range e.changes {
+		if ch.Have != nil {
+			del = append(del, e.set.element(ch.Key, *ch.Have))
+		}
+		if ch.Want != nil {
+			add = append(add, e.set.element(ch.Key, *ch.Want))
+		}
+	}
+	const chunk = 1024
+	for ; len(del) > 0; del = del[min(chunk, len(del)):] {
+		t.more()
+		t.batch.DelElements(t.c.table, e.set.def, del[:min(chunk, len(del))])
+	}
+	for ; len(add) > 0; add = add[min(chunk, len(add)):] {
+		t.more()
+		t.batch.AddElements(t.c.table, e.set.def, add[:min(chunk, len(add))])
+	}
+}
+
+// shrink deletes what nothing leads to any more.
+func (t *transaction) shrink(p Plan) {
+	table := t.c.table
+	for _, ch := range p.chains {
+		if ch.Want == nil {
+			t.more()
+			t.batch.FlushChain(table, ch.Key)
+		}
+	}
+	for _, ch := range p.chains {
+		if ch.Want == nil {
+			t.more()
+			t.batch.RemoveChain(table, ch.Key)
+		}
+	}
+	for _, ch := range p.sets {
+		if ch.Want == nil {
+			t.more()
+			t.batch.DelSet(table, ch.Key)
+		}
+	}
+	for _, ch := range p.counters {
+		if ch.Want == nil {
+			t.more()
+			t.batch.DelCounter(table, ch.Key)
+		}
+	}
+}
