@@ -101,7 +101,7 @@ func (d Decision) brief() string {
 }
 
 // maxCells bounds the work of Flows and Analyze: so many connections are looked at, each standing for all that are like it.
-const maxCells = 1 << 20
+const maxCells = 1 << 18
 
 // Flows tells what becomes possible and what impossible when the policies, labels and namespaces of before become those of after: every
 // kind of connection between pods, nodes and the outside whose Verdict changes, with the reasons. Pods that only one of the States has

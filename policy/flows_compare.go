@@ -19,6 +19,7 @@ type comparison struct {
 	pieces   []piece
 	excluded map[[2]*class]bool // pairs that are no flow: a pod and itself, a node and its own pods
 	whole    [2][]*class        // all classes, by family
+	totals   [2]totals
 }
 
 // piece is a change between two classes.
@@ -37,7 +38,7 @@ type edge struct {
 }
 
 // The protocols that can be told apart. One stands for all that have no ports.
-const other Protocol = "other"
+const portless Protocol = "other"
 
 var portProtocols = []Protocol{TCP, UDP, SCTP}
 
@@ -166,7 +167,7 @@ func (c *comparison) prepared(family int) []*class {
 		}
 		cl.changed[0] = cl.changed[0] || c.names
 	}
-	c.whole[family] = all
+	c.whole[family], c.totals[family] = all, countEnds(all)
 	return all
 }
 
@@ -176,16 +177,16 @@ func (c *comparison) compare(family int) {
 	all := c.prepared(family)
 	for _, src := range all {
 		for _, dst := range all {
-			if !src.isPod() && !dst.isPod() {
+			if c.budget <= 0 {
+				return
+			}
+			if !src.isPod() && !dst.isPod() || !src.changed[0] && !dst.changed[1] && !src.altered && !dst.altered {
 				continue
 			}
-			from, to, ok := c.representatives(src, dst)
-			if !ok {
-				c.excluded[[2]*class{src, dst}] = true
-				continue
-			}
-			if src.changed[0] || dst.changed[1] || src.altered || dst.altered {
+			if from, to, ok := c.representatives(src, dst); ok {
 				c.pair(family, src, dst, from, to)
+			} else {
+				c.excluded[[2]*class{src, dst}] = true
 			}
 		}
 		if to := src.ownNode(c, family); to[0].IsValid() && to[1].IsValid() && (src.changed[0] || src.altered) {

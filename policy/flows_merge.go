@@ -131,36 +131,44 @@ func (c *comparison) ends(family int, classes []*class) Ends {
 	return e
 }
 
+// totals is how much there is of everything.
+type totals struct {
+	pods, nodes, networks int
+	perNamespace          map[string]int // pods
+}
+
+func countEnds(classes []*class) totals {
+	t := totals{perNamespace: map[string]int{}}
+	for _, cl := range classes {
+		switch {
+		case cl.network != nil:
+			t.networks++
+		case cl.node:
+			t.nodes += len(cl.members)
+		default:
+			t.pods += len(cl.members)
+			for _, m := range cl.members {
+				t.perNamespace[m.name.Namespace]++
+			}
+		}
+	}
+	return t
+}
+
 // mostNamed bounds how many names of pods and nodes a text holds, of each.
 const mostNamed = 4
 
 func (c *comparison) text(family int, e *Ends, inNetworks int) string {
 	var parts, nodes []string
-	var all, inAll int // pods, of those that there are
-	perNamespace := map[string]int{}
-	networks, everyNode := 0, 0
-	for _, cl := range c.whole[family] {
-		switch {
-		case cl.network != nil:
-			networks++
-		case cl.node:
-			everyNode += len(cl.members)
-		default:
-			all += len(cl.members)
-			for _, m := range cl.members {
-				perNamespace[m.name.Namespace]++
-			}
-		}
-	}
-	inAll = len(e.Pods)
+	all := &c.totals[family]
 	switch {
-	case inAll == all && all > 1:
+	case len(e.Pods) == all.pods && all.pods > 1:
 		parts = append(parts, "every pod")
-	case inAll > 0:
-		parts = append(parts, podNames(e.Pods, perNamespace)...)
+	case len(e.Pods) > 0:
+		parts = append(parts, podNames(e.Pods, all.perNamespace)...)
 	}
 	switch {
-	case len(e.Nodes) == everyNode && everyNode > 1:
+	case len(e.Nodes) == all.nodes && all.nodes > 1:
 		nodes = append(nodes, "every node")
 	default:
 		for i, n := range e.Nodes {
@@ -172,7 +180,7 @@ func (c *comparison) text(family int, e *Ends, inNetworks int) string {
 		}
 	}
 	parts = append(parts, nodes...)
-	if inNetworks == networks && networks > 1 {
+	if inNetworks == all.networks && all.networks > 1 {
 		parts = append(parts, "outside")
 	} else {
 		for _, n := range e.Networks {

@@ -55,7 +55,7 @@ func (c *comparison) pair(family int, src, dst *class, from, to [2]netip.Addr) {
 			ask(Packet{Protocol: proto, Port: uint16(first)}, first, last)
 		}
 	}
-	ask(Packet{Protocol: other}, 0, 0)
+	ask(Packet{Protocol: portless}, 0, 0)
 	c.pieces = append(c.pieces, whole(found)...)
 }
 
@@ -81,7 +81,7 @@ func whole(found []piece) []piece {
 func (p *piece) reason() string { return p.before.By.brief() + "\x00" + p.after.By.brief() }
 
 func (p *piece) compareKind(o *piece) int {
-	order := []Protocol{"", TCP, UDP, SCTP, other}
+	order := []Protocol{"", TCP, UDP, SCTP, portless}
 	return cmp.Or(cmp.Compare(slices.Index(order, p.proto), slices.Index(order, o.proto)), cmp.Compare(p.first, o.first), cmp.Compare(p.last, o.last),
 		cmp.Compare(p.reason(), o.reason()))
 }
