@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
@@ -22,9 +22,8 @@ const loopback = "/usr/lib/cni/loopback"
 
 // engine is a node's containerd, as a kubelet talks to it.
 type engine struct {
-	node    *node
-	pods    cri.RuntimeServiceClient
-	process *exec.Cmd
+	node *node
+	pods cri.RuntimeServiceClient
 }
 
 // configuration of containerd: nothing of the machine's, and what cannot be had in a container left out.
@@ -73,7 +72,13 @@ func (n *node) startContainerd(t *testing.T, image string) *engine {
 
 func (r *engine) start(t *testing.T) {
 	t.Helper()
-	r.process = r.node.daemon(t, "containerd", "--config", r.node.path("containerd.toml"), "--log-level", "warn")
+	r.node.daemon(t, "containerd", "sh", "-c", fmt.Sprintf("echo $$ >%s; exec containerd --config %s --log-level warn", r.node.path("pid"), r.node.path("containerd.toml")))
+}
+
+// kill kills containerd; the shims of the pods live on.
+func (r *engine) kill(t *testing.T) {
+	t.Helper()
+	r.node.must(t, "sh", "-c", "kill -9 $(cat "+r.node.path("pid")+")")
 }
 
 // ready waits until the runtime has a network for pods.
@@ -165,17 +170,31 @@ func (p *pod) exec(ctx context.Context, command ...string) (string, error) {
 func (p *pod) ask(t testing.TB, to netip.AddrPort) answer {
 	t.Helper()
 	var text string
-	eventually(t, fmt.Sprintf("%s asks %s", p.config.GetHostname(), to), func() (err error) { // the server may not listen yet
-		text, err = p.exec(t.Context(), "wget", "-q", "-O", "-", fmt.Sprintf("http://%s/cgi-bin/whoami", to))
+	err := attempt(func() (err error) {
+		text, err = p.exec(t.Context(), "timeout", "5", "wget", "-q", "-O", "-", fmt.Sprintf("http://%s/cgi-bin/whoami", to))
 		return err
 	})
+	if err != nil {
+		return answer{pod: err.Error()}
+	}
 	return parseAnswer(t, text)
+}
+
+// attempt tries a few times: the server may not listen yet.
+func attempt(try func() error) (err error) {
+	for range 20 {
+		if err = try(); err == nil {
+			return nil
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	return err
 }
 
 // answer is what a pod says of who asked it.
 type answer struct {
 	from netip.Addr
-	pod  string
+	pod  string // its name; or, without from, why there is no answer
 }
 
 func parseAnswer(t testing.TB, text string) answer {

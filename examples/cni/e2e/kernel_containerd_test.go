@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -32,7 +33,7 @@ func TestContainerd(t *testing.T) {
 	}
 	starting.Wait()
 	for _, n := range l.nodes {
-		n.daemon(t, filepath.Join(programs(t), "node"), "-name", n.name, "-nodes", filepath.Join(l.dir, "nodes"), "-conflist", n.path("net.d/10-podplumb.conflist"))
+		n.daemon(t, "agent", filepath.Join(programs(t), "node"), "-name", n.name, "-nodes", filepath.Join(l.dir, "nodes"), "-conflist", n.path("net.d/10-podplumb.conflist"))
 	}
 	for _, r := range runtimes {
 		require.NotNil(t, r)
@@ -69,34 +70,33 @@ func TestContainerd(t *testing.T) {
 	for family := range 2 {
 		for _, p := range pods {
 			for _, q := range pods {
-				require.Equal(t, answer{p.addrs[family], q.config.GetHostname()}, p.ask(t, netip.AddrPortFrom(q.addrs[family], 8080)), "pod to pod")
+				check(t, answer{p.addrs[family], q.config.GetHostname()}, p.ask(t, netip.AddrPortFrom(q.addrs[family], 8080)), "pod to pod")
 			}
 		}
 		gateway, tunnel := a.node.ranges[family].Addr().Next(), a.node.ranges[family].Addr()
-		require.Equal(t, answer{gateway, "web"}, ask(t, a.node.ns, netip.AddrPortFrom(web.addrs[family], 8080)), "node to its pod")
-		require.Equal(t, answer{tunnel, "far"}, ask(t, a.node.ns, netip.AddrPortFrom(far.addrs[family], 8080)), "node to a pod of the other")
+		check(t, answer{gateway, "web"}, ask(t, a.node.ns, netip.AddrPortFrom(web.addrs[family], 8080)), "node to its pod")
+		check(t, answer{tunnel, "far"}, ask(t, a.node.ns, netip.AddrPortFrom(far.addrs[family], 8080)), "node to a pod of the other")
 
 		port := netip.AddrPortFrom(a.node.addrs[family].Addr(), 30080)
-		require.Equal(t, answer{outside[family].Addr(), "web"}, ask(t, l.wire, port), "host port from outside")
-		require.Equal(t, "web", ask(t, a.node.ns, port).pod, "host port from its node")
-		require.Equal(t, "web", ask(t, b.node.ns, port).pod, "host port from another node")
-		require.Equal(t, "web", ask(t, a.node.ns, netip.AddrPortFrom(localhost[family], 30080)).pod, "host port of localhost")
+		check(t, answer{outside[family].Addr(), "web"}, ask(t, l.wire, port), "host port from outside")
+		checkPod(t, "web", ask(t, a.node.ns, port), "host port from its node")
+		checkPod(t, "web", ask(t, b.node.ns, port), "host port from another node")
+		checkPod(t, "web", ask(t, a.node.ns, netip.AddrPortFrom(localhost[family], 30080)), "host port of localhost")
 		for _, p := range pods {
-			require.Equal(t, "web", p.ask(t, port).pod, "host port from a pod")
+			checkPod(t, "web", p.ask(t, port), "host port from a pod")
 		}
 	}
-	require.Equal(t, "web", ask(t, l.wire, netip.AddrPortFrom(a.node.addrs[0].Addr(), 30081)).pod, "host port of one address")
+	checkPod(t, "web", ask(t, l.wire, netip.AddrPortFrom(a.node.addrs[0].Addr(), 30081)), "host port of one address")
 
 	// A host port that is taken is refused, and nothing comes of the pod.
 	during := a.node.state(t)
 	_, err = a.run(t, "second", nil, &cri.PortMapping{Protocol: cri.Protocol_TCP, HostPort: 30080, ContainerPort: 8080})
 	require.ErrorContains(t, err, "30080")
 	a.removeFailed(t)
-	require.Equal(t, during, a.node.state(t))
+	a.node.same(t, during)
 
 	// The runtime dies; the pods live on, and the next one finds and stops them.
-	require.NoError(t, a.process.Process.Kill())
-	_ = a.process.Wait()
+	a.kill(t)
 	require.Equal(t, "web", ask(t, l.wire, netip.AddrPortFrom(a.node.addrs[0].Addr(), 30080)).pod)
 	a.start(t)
 	a.ready(t)
@@ -105,11 +105,24 @@ func TestContainerd(t *testing.T) {
 		p.stop(t)
 	}
 	for i, r := range runtimes {
-		require.Equal(t, before[i], r.node.state(t), "everything of the pods of %s is gone", r.node.name)
+		r.node.same(t, before[i])
 	}
 }
 
 var localhost = []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}
+
+// check and checkPod let the test go on: the other ways are of interest too.
+func check(t testing.TB, want, have answer, what string) {
+	t.Helper()
+	if want != have {
+		t.Errorf("%s: %+v, want %+v", what, have, want)
+	}
+}
+
+func checkPod(t testing.TB, want string, have answer, what string) {
+	t.Helper()
+	check(t, answer{have.from, want}, have, what)
+}
 
 // removeFailed removes the sandboxes that did not come up, which a kubelet does too.
 func (r *engine) removeFailed(t testing.TB) {
@@ -126,14 +139,14 @@ func (r *engine) removeFailed(t testing.TB) {
 // ask asks a pod's web server from a namespace.
 func ask(t testing.TB, from *netns.NS, to netip.AddrPort) answer {
 	t.Helper()
-	client := http.Client{Timeout: patience, Transport: &http.Transport{
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return from.DialContext(ctx, network, address)
 		},
 	}}
 	var text string
-	eventually(t, "ask "+to.String(), func() error {
+	err := attempt(func() error {
 		response, err := client.Get(fmt.Sprintf("http://%s/cgi-bin/whoami", to))
 		if err != nil {
 			return err
@@ -143,5 +156,8 @@ func ask(t testing.TB, from *netns.NS, to netip.AddrPort) answer {
 		text = string(body)
 		return err
 	})
+	if err != nil {
+		return answer{pod: err.Error()}
+	}
 	return parseAnswer(t, text)
 }

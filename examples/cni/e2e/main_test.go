@@ -33,7 +33,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // eventually waits until done returns nil.
 func eventually(t testing.TB, what string, done func() error) {

@@ -3,11 +3,13 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -165,9 +167,9 @@ func (n *node) command(ctx context.Context, args ...string) *exec.Cmd {
 }
 
 // daemon starts a program in the node that runs until the end, with its output in a file.
-func (n *node) daemon(t testing.TB, args ...string) *exec.Cmd {
+func (n *node) daemon(t testing.TB, name string, args ...string) {
 	t.Helper()
-	log, err := os.OpenFile(filepath.Join(n.dir, filepath.Base(args[0])+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(filepath.Join(n.dir, name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	require.NoError(t, err)
 	defer log.Close()
 	cmd := n.command(context.WithoutCancel(t.Context()), args...)
@@ -177,7 +179,6 @@ func (n *node) daemon(t testing.TB, args ...string) *exec.Cmd {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	return cmd
 }
 
 // must runs a program in the node and returns what it printed.
@@ -213,8 +214,35 @@ func (n *node) state(t testing.TB) []string {
 	each("nftables", n.must(t, "nft", "-s", "list", "ruleset"))
 	each("qdisc", n.must(t, "sh", "-c", `tc qdisc | grep -e tbf -e ingress -e clsact || true`))
 	each("namespace", n.must(t, "ls", "/run/netns"))
-	each("process", n.must(t, "sh", "-c", `ps -eo comm= | grep -v -e '^ps$' -e '^sh$' -e '^grep$' | sort`))
+	each("process", n.must(t, "sh", "-c", `ps -eo comm= | grep -v -e '^ps$' -e '^sh$' -e '^grep$' -e '^sort$' | sort`))
 	each("mount", n.must(t, "sh", "-c", `awk '{print $5}' /proc/self/mountinfo | sort`))
-	each("file", n.must(t, "sh", "-c", `cd /var/lib/cni && find . -type f -o -type l | sort`))
+	each("file", n.must(t, "sh", "-c", `cd /var/lib/cni && find . -type f ! -name '*lock' | sort`))
 	return found
+}
+
+// same requires that nothing has come or gone since before.
+func (n *node) same(t testing.TB, before []string) {
+	t.Helper()
+	var difference []string
+	eventually(t, n.name+" is as it was", func() error { // the kernel takes links and namespaces apart in the background
+		now := n.state(t)
+		difference = nil
+		for _, line := range now {
+			if !slices.Contains(before, line) {
+				difference = append(difference, "+ "+line)
+			}
+		}
+		for _, line := range before {
+			if !slices.Contains(now, line) {
+				difference = append(difference, "- "+line)
+			}
+		}
+		if len(difference) == 0 && len(now) != len(before) {
+			difference = append(difference, fmt.Sprintf("%d lines, not %d", len(now), len(before)))
+		}
+		if len(difference) > 0 {
+			return errors.New(strings.Join(difference[:min(len(difference), 40)], "\n"))
+		}
+		return nil
+	})
 }
