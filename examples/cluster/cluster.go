@@ -25,8 +25,9 @@ type cluster struct {
 	out    *report.Printer
 	detach bool // containers outlive this process
 
-	wire    *netns.NS // the network between the nodes, and the world outside
-	outside *container.Process
+	wire    *netns.NS // the network between the nodes, and its router
+	outside *netns.NS // a host in the world outside
+	server  *container.Process
 	nodes   []*node
 	pods    []*pod
 }
@@ -64,6 +65,12 @@ func (c *cluster) makeNamespaces(context.Context) (string, error) {
 	if c.wire, err = c.run.NetNS("wire"); err != nil {
 		return "", err
 	}
+	if c.outside, err = c.run.NetNS("outside"); err != nil {
+		return "", err
+	}
+	if err := beRouter(c.wire); err != nil {
+		return "", err
+	}
 	byName := map[string]*node{}
 	for _, planned := range c.layout.Nodes {
 		n := &node{Node: planned}
@@ -88,7 +95,7 @@ func (c *cluster) makeNamespaces(context.Context) (string, error) {
 			return "", err
 		}
 	}
-	return fmt.Sprintf("%d, named %s*", 1+len(c.nodes)+len(c.pods), c.run.Prefix()), nil
+	return fmt.Sprintf("%d, named %s*", 2+len(c.nodes)+len(c.pods), c.run.Prefix()), nil
 }
 
 // beRouter makes a namespace forward packets. Packets of one connection may come over the overlay and go over the wire, which
@@ -135,8 +142,11 @@ func (c *cluster) close() {
 			n.ns.Close()
 		}
 	}
+	if c.server != nil {
+		c.server.Release()
+	}
 	if c.outside != nil {
-		c.outside.Release()
+		c.outside.Close()
 	}
 	if c.wire != nil {
 		c.wire.Close()
@@ -157,17 +167,26 @@ func (c *cluster) describe() {
 	}
 	c.out.Line("")
 	c.out.Table(rows...)
-	rows = [][]string{{"SERVICE", "CLUSTER IPS", "PORTS", "PODS"}}
+	rows = [][]string{{"SERVICE", "TYPE", "CLUSTER IPS", "EXTERNAL", "PORTS", "PODS"}}
 	for i := range c.layout.Services {
 		svc := &c.layout.Services[i]
 		var ports, pods []string
 		for _, port := range svc.Spec.Ports {
-			ports = append(ports, fmt.Sprintf("%d/%s -> %s", port.Port, port.Protocol, port.TargetPort.String()))
+			text := fmt.Sprint(port.Port)
+			if port.NodePort != 0 {
+				text += fmt.Sprintf(":%d", port.NodePort)
+			}
+			text += fmt.Sprintf("/%s -> %s", port.Protocol, port.TargetPort.String())
+			ports = append(ports, text)
 		}
 		for _, p := range c.selected(svc) {
 			pods = append(pods, p.Name())
 		}
-		rows = append(rows, []string{serviceName(svc), strings.Join(svc.Spec.ClusterIPs, " "), strings.Join(ports, ", "), strings.Join(pods, " ")})
+		external := list(externalAddrs(svc))
+		if external == "" {
+			external = "-"
+		}
+		rows = append(rows, []string{serviceName(svc), string(svc.Spec.Type), strings.Join(svc.Spec.ClusterIPs, " "), external, strings.Join(ports, ", "), strings.Join(pods, " ")})
 	}
 	if len(rows) > 1 {
 		c.out.Line("")

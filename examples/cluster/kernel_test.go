@@ -82,6 +82,16 @@ spec: {containers: [{name: c%s}]}
 `
 
 func TestClusters(t *testing.T) {
+	const myapp = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: myapp}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: myapp}}
+  template: {metadata: {labels: {app: myapp}}, spec: {containers: [{name: c, ports: [{containerPort: 8080}]}]}}
+---
+`
 	service := func(name, spec string) string {
 		return fmt.Sprintf("apiVersion: v1\nkind: Service\nmetadata: {name: %s}\nspec: {selector: {app: %s}, ipFamilyPolicy: RequireDualStack, %s}\n---\n", name, name, spec)
 	}
@@ -133,6 +143,41 @@ status: {addresses: [{type: InternalIP, address: 'fd00:192::11'}, {type: Interna
 		"local traffic only": {text: fmt.Sprintf(podText, "a", "", ", ports: [{containerPort: 80}]") + fmt.Sprintf(strings.ReplaceAll(podText, "name: %s, labels: {app: %[1]s}", "name: %s, labels: {app: a}"), "a2", "", ", ports: [{containerPort: 80}]") +
 			service("a", "internalTrafficPolicy: Local, ports: [{port: 80}]"),
 			want: []string{"from node-a  20 requests: a 20", "from node-b  20 requests: a2 20"}},
+		"a node port, as in the article": {text: myapp + `
+apiVersion: v1
+kind: Service
+metadata:
+  name: my-service
+spec:
+  type: NodePort
+  selector:
+    app: myapp
+  ports:
+  - port: 80
+    targetPort: 8080
+    nodePort: 30080
+`, want: []string{"my-service  NodePort  10.96.0.2    -         80:30080/TCP -> 8080", "ok      Service my-service, port 80/TCP, from outside",
+			"node port of node-a 10.0.0.1:30080  60 requests: ", "node port of node-b 10.0.0.2:30080  60 requests: "}},
+		"a load balancer, as in the article": {text: myapp + `
+apiVersion: v1
+kind: Service
+metadata:
+  name: my-service
+spec:
+  type: LoadBalancer
+  selector:
+    app: myapp
+  ports:
+  - port: 80
+    targetPort: 8080
+`, want: []string{"my-service  LoadBalancer  10.96.0.2    203.0.113.1  80:30000/TCP -> 8080", "load balancer 203.0.113.1:80"}},
+		"external IPs and clients that stay with their pod": {text: myapp + service("myapp", "sessionAffinity: ClientIP, externalIPs: [198.51.100.7, '2001:db8:7::7'], ports: [{port: 80, targetPort: 8080}]"),
+			want: []string{"external IP 198.51.100.7:80 ", "external IP [2001:db8:7::7]:80 ", " requests: all to myapp-"}},
+		"a load balancer for some": {text: myapp + service("myapp", "type: LoadBalancer, loadBalancerSourceRanges: [198.51.100.0/24, '2001:db8:5::/64', 192.0.2.128/25], ports: [{port: 80, targetPort: 8080}]"),
+			want: []string{"load balancer 203.0.113.1:80            dropped: outside is not in loadBalancerSourceRanges\n", "node port of node-b 10.0.0.2:30000      60 requests: "}},
+		"a load balancer that keeps the clients' addresses": {text: fmt.Sprintf(podText, "myapp", "", ", ports: [{containerPort: 8080}]") +
+			service("myapp", "type: LoadBalancer, externalTrafficPolicy: Local, ports: [{port: 80, targetPort: 8080}]"),
+			want: []string{"node port of node-a 10.0.0.1:30000      20 requests: myapp 20", "node port of node-b [fd00:10::2]:30000  dropped: no pod of it on node-b", "load balancer [2001:db8:113::1]:80      20 requests: myapp 20"}},
 		"a command in place of a container": {text: fmt.Sprintf(podText, "a", `podplumb.github.io/command.c: "echo $POD_NAMESPACE $POD_NAME $POD_IPS on $NODE_NAME; read line"`, ", ports: [{containerPort: 80}]"),
 			want: []string{"ok      command of a, container c: is running", "| default a 10.244.1.2,fd00:10:244:1::2 on node-a", "c 80/TCP (command)"}},
 		"a command that fails": {text: fmt.Sprintf(podText, "a", `podplumb.github.io/command: "echo oh no; exit 3"`, ""), code: 1,
@@ -196,7 +241,7 @@ func TestKeepAndDown(t *testing.T) {
 	require.Equal(t, before, machine.Traces(t))
 
 	stdout, _ = machine.Run(t, 0, "-down")
-	require.Equal(t, "taken down: 7 namespaces and 5 processes\n", stdout)
+	require.Equal(t, "taken down: 8 namespaces and 5 processes\n", stdout)
 	machine.NothingLeft(t)
 	stdout, _ = machine.Run(t, 0, "-down")
 	require.Equal(t, fmt.Sprintf("nothing to remove: no cluster %q is here\n", machine.Name), stdout)

@@ -12,8 +12,13 @@ import (
 	"github.com/podplumb/podplumb/vxlan"
 )
 
-// A server outside of the cluster is reached at these addresses, which are reserved for documentation (RFC 5737, RFC 3849).
-var outsideAddrs = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+// A host outside of the cluster has these addresses, and the router has those; both are reserved for documentation (RFC 5737,
+// RFC 3849).
+var (
+	outsideAddrs   = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+	outsideRouters = []netip.Addr{netip.MustParseAddr("192.0.2.254"), netip.MustParseAddr("2001:db8::fe")}
+	outsideBits    = []int{24, 64}
+)
 
 const (
 	underlayMTU = 1500
@@ -37,7 +42,9 @@ func (c *cluster) sync(ctx context.Context, where string, config veth.Config, wa
 }
 
 // layUnderlay connects eth0 of every node to a bridge that stands for the switch between them. The bridge is also the
-// router to the world outside. It has an owner of its own because the nodes' clients look after other links of theirs.
+// router to the world outside, where there is one host; and it leads the addresses that the world knows Services by to
+// nodes, as a load balancer or its network would. It has an owner of its own because the nodes' clients look after other
+// links of theirs.
 func (c *cluster) layUnderlay(ctx context.Context) (string, error) {
 	bridge := veth.Bridge{Name: "switch", MTU: underlayMTU}
 	var routes []veth.Route
@@ -45,10 +52,19 @@ func (c *cluster) layUnderlay(ctx context.Context) (string, error) {
 		bridge.Addresses = append(bridge.Addresses, netip.PrefixFrom(network.Router, network.Range.Bits()))
 		routes = append(routes, veth.DefaultVia(network.Router))
 	}
-	for _, addr := range outsideAddrs {
-		bridge.Addresses = append(bridge.Addresses, netip.PrefixFrom(addr, addr.BitLen()))
+	led := map[netip.Addr]bool{}
+	for _, entry := range c.layout.Entries {
+		if led[entry.Addr] || c.isNode(entry.Addr) {
+			continue
+		}
+		led[entry.Addr] = true
+		for _, n := range c.nodes {
+			if n.Name() == entry.Node {
+				bridge.Routes = append(bridge.Routes, veth.Route{To: netip.PrefixFrom(entry.Addr, entry.Addr.BitLen()), Via: n.Addrs[family(entry.Addr)]})
+			}
+		}
 	}
-	want := veth.State{Bridges: []veth.Bridge{bridge}}
+	want := veth.State{Bridges: []veth.Bridge{bridge}, Pairs: []veth.Pair{c.worldOutside()}}
 	for i, n := range c.nodes {
 		eth0 := veth.Pod{NetNS: n.ns.Path(), Name: "eth0", MTU: underlayMTU, Routes: routes}
 		for family, addr := range n.Addrs {
@@ -60,11 +76,39 @@ func (c *cluster) layUnderlay(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var err error
-	config := container.Config{NetNS: c.wire, Run: c.run.Name, Pod: "outside", Detach: c.detach}
-	if c.outside, err = container.Serve(ctx, config, "server", "tcp/80"); err != nil {
+	config := container.Config{NetNS: c.outside, Run: c.run.Name, Pod: "outside", Detach: c.detach}
+	if c.server, err = container.Serve(ctx, config, "server", "tcp/80"); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s, %s", c.layout.Underlay[0].Range, c.layout.Underlay[1].Range), nil
+}
+
+// worldOutside joins a host to the router.
+func (c *cluster) worldOutside() veth.Pair {
+	pair := veth.Pair{Host: veth.Host{Name: "world"}, Pod: veth.Pod{NetNS: c.outside.Path(), Name: "eth0", MTU: underlayMTU}}
+	for family, addr := range outsideAddrs {
+		pair.Host.Addresses = append(pair.Host.Addresses, netip.PrefixFrom(outsideRouters[family], outsideBits[family]))
+		pair.Pod.Addresses = append(pair.Pod.Addresses, netip.PrefixFrom(addr, outsideBits[family]))
+		pair.Pod.Routes = append(pair.Pod.Routes, veth.DefaultVia(outsideRouters[family]))
+	}
+	return pair
+}
+
+func (c *cluster) isNode(addr netip.Addr) bool {
+	for _, n := range c.nodes {
+		if n.Addrs[family(addr)] == addr {
+			return true
+		}
+	}
+	return false
+}
+
+// family is the index of an address's family in lists that have one entry of each: IPv4, IPv6.
+func family(addr netip.Addr) int {
+	if addr.Is4() {
+		return 0
+	}
+	return 1
 }
 
 // attachPods gives every node a bridge, which is the gateway of its pods, and every pod an eth0 on it.

@@ -22,6 +22,8 @@ type client struct {
 	node string
 	dial container.Dialer
 	pod  *pod // nil for a node
+
+	outside bool // neither pod nor node; node is then the one that its packets come to
 }
 
 // proveServices asks every port of every cluster IP, from pods and from nodes, until every pod behind it has answered.
@@ -37,6 +39,7 @@ func (c *cluster) proveServices(ctx context.Context) error {
 			for _, ip := range svc.Spec.ClusterIPs {
 				frontend := netip.AddrPortFrom(netip.MustParseAddr(ip), uint16(port.Port))
 				proof := &proof{svc: svc, port: port, frontend: frontend, pods: selected}
+				proof.local = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 				lines, err := proof.run(ctx, c.clients(selected))
 				if ctx.Err() != nil {
 					return ctx.Err()
@@ -50,6 +53,12 @@ func (c *cluster) proveServices(ctx context.Context) error {
 					c.out.Line("          but: %v", err)
 					faults = append(faults, fmt.Errorf("%s: %w", title, err))
 				}
+			}
+			if err := c.proveExposure(ctx, svc, port, selected); err != nil {
+				faults = append(faults, err)
+			}
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
 		}
 	}
@@ -82,30 +91,34 @@ type proof struct {
 	port     corev1.ServicePort
 	frontend netip.AddrPort
 	pods     []*pod
+	local    bool // only pods on the client's node may answer
 }
 
 // run returns a line for every client.
 func (p *proof) run(ctx context.Context, clients []client) (lines []string, err error) {
 	for _, client := range clients {
-		var line string
-		endpoints := p.endpoints(client)
-		foreign := slices.ContainsFunc(p.pods, func(pod *pod) bool {
-			return pod.foreign[fmt.Sprintf("%s/%d", p.port.Protocol, targetPort(pod, p.port))]
-		})
-		switch {
-		case len(endpoints) == 0:
-			line, err = p.refused(ctx, client)
-		case foreign:
-			line, err = p.connects(ctx, client)
-		default:
-			line, err = p.spread(ctx, client, endpoints)
-		}
+		line, err := p.ask(ctx, client)
 		if err != nil {
 			return lines, fmt.Errorf("from %s: %w", client.name, err)
 		}
 		lines = append(lines, fmt.Sprintf("from %-*s  %s", longest(clients), client.name, line))
 	}
 	return lines, nil
+}
+
+// ask finds out what a client meets, and puts it into a line.
+func (p *proof) ask(ctx context.Context, client client) (string, error) {
+	endpoints := p.endpoints(client)
+	foreign := slices.ContainsFunc(p.pods, func(pod *pod) bool {
+		return pod.foreign[fmt.Sprintf("%s/%d", p.port.Protocol, targetPort(pod, p.port))]
+	})
+	switch {
+	case len(endpoints) == 0:
+		return p.refused(ctx, client)
+	case foreign:
+		return p.connects(ctx, client)
+	}
+	return p.spread(ctx, client, endpoints)
 }
 
 func longest(clients []client) int {
@@ -118,15 +131,10 @@ func longest(clients []client) int {
 
 // endpoints returns where a client's connections may end, and which pod is there.
 func (p *proof) endpoints(client client) map[netip.AddrPort]string {
-	local := p.svc.Spec.InternalTrafficPolicy != nil && *p.svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
-	family := 0
-	if p.frontend.Addr().Is6() {
-		family = 1
-	}
 	ends := map[netip.AddrPort]string{}
 	for _, pod := range p.pods {
-		if port := targetPort(pod, p.port); port != 0 && (!local || pod.Node == client.node) {
-			ends[netip.AddrPortFrom(pod.Addrs[family], uint16(port))] = pod.Name()
+		if port := targetPort(pod, p.port); port != 0 && (!p.local || pod.Node == client.node) {
+			ends[netip.AddrPortFrom(pod.Addrs[family(p.frontend.Addr())], uint16(port))] = pod.Name()
 		}
 	}
 	return ends
@@ -149,7 +157,8 @@ func (p *proof) spread(ctx context.Context, client client, endpoints map[netip.A
 	}
 	counts := map[netip.AddrPort]int{}
 	requests := 0
-	prefers := p.svc.Spec.TrafficDistribution != nil // may leave endpoints out on purpose
+	sticky := p.svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP
+	prefers := sticky || p.svc.Spec.TrafficDistribution != nil // may leave endpoints out on purpose
 	for round := 0; round < rounds || len(counts) < len(endpoints) && !prefers && round < most; round++ {
 		answers := make([]container.Asked, len(endpoints))
 		group, groupCtx := errgroup.WithContext(ctx)
@@ -174,6 +183,9 @@ func (p *proof) spread(ctx context.Context, client client, endpoints map[netip.A
 			counts[end]++
 		}
 	}
+	if sticky && len(counts) > 1 {
+		return "", fmt.Errorf("%d requests came to %d pods, and a client should stay with one", requests, len(counts))
+	}
 	var shares []string
 	fewest, largest := requests, 0
 	for end, pod := range endpoints {
@@ -182,6 +194,11 @@ func (p *proof) spread(ctx context.Context, client client, endpoints map[netip.A
 			return "", fmt.Errorf("%d requests, and none came to %s at %s", requests, pod, end)
 		}
 		shares = append(shares, fmt.Sprintf("%s %d", pod, counts[end]))
+	}
+	if sticky {
+		for end := range counts {
+			return fmt.Sprintf("%d requests: all to %s", requests, endpoints[end]), nil
+		}
 	}
 	if len(endpoints) > crowd {
 		return fmt.Sprintf("%d requests to %d pods, %d to %d each", requests, len(endpoints), fewest, largest), nil
@@ -206,6 +223,10 @@ func (p *proof) check(client client, asked container.Asked, endpoints map[netip.
 		return end, fmt.Errorf("a request ended at %s of %s, which is not behind the Service", end, asked.Pod)
 	case pod != asked.Pod:
 		return end, fmt.Errorf("%s answered at %s, which belongs to %s", asked.Pod, end, pod)
+	case client.outside && p.local && asked.Client.Addr() != asked.From.Addr():
+		return end, fmt.Errorf("%s saw %s in place of the client's address %s, which externalTrafficPolicy Local keeps", asked.Pod, asked.Client.Addr(), asked.From.Addr())
+	case client.outside && !p.local && asked.Client.Addr() == asked.From.Addr():
+		return end, fmt.Errorf("%s saw the client's own address %s: its answers would not pass %s again", asked.Pod, asked.From.Addr(), client.node)
 	case client.pod != nil && asked.Pod != client.name && asked.Client.Addr() != asked.From.Addr():
 		return end, fmt.Errorf("%s saw %s in place of the client's address %s", asked.Pod, asked.Client.Addr(), asked.From.Addr())
 	}

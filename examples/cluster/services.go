@@ -58,22 +58,11 @@ func (c *cluster) masquerade(n *node) nat.State {
 	return state
 }
 
-// serviceState hands the objects to package service, whose types have the JSON of Kubernetes. What this cluster does not have
-// beside a ClusterIP is left out; reading the manifests has warned about it.
+// serviceState hands the objects to package service, whose types have the JSON of Kubernetes.
 func (c *cluster) serviceState() (service.State, error) {
 	state := service.State{PodRanges: c.layout.PodRanges, ServiceRanges: c.layout.ServiceRanges}
 	for i := range c.layout.Services {
-		svc := c.layout.Services[i].DeepCopy()
-		svc.Spec.Type = corev1.ServiceTypeClusterIP
-		svc.Spec.SessionAffinity, svc.Spec.SessionAffinityConfig = corev1.ServiceAffinityNone, nil
-		svc.Spec.ExternalIPs, svc.Spec.LoadBalancerIP, svc.Spec.LoadBalancerSourceRanges = nil, "", nil
-		svc.Spec.ExternalTrafficPolicy, svc.Spec.HealthCheckNodePort, svc.Spec.LoadBalancerClass = "", 0, nil
-		svc.Spec.AllocateLoadBalancerNodePorts = nil
-		svc.Status = corev1.ServiceStatus{}
-		for j := range svc.Spec.Ports {
-			svc.Spec.Ports[j].NodePort = 0
-		}
-		if err := appendAs(&state.Services, svc); err != nil {
+		if err := appendAs(&state.Services, &c.layout.Services[i]); err != nil {
 			return state, err
 		}
 	}

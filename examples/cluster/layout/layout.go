@@ -14,6 +14,8 @@ var (
 	NodeRanges    = prefixes("10.0.0.0/24", "fd00:10::/64")
 	PodRanges     = prefixes("10.244.0.0/16", "fd00:10:244::/48") // a node gets a /24 and a /64
 	ServiceRanges = prefixes("10.96.0.0/16", "fd00:10:96::/112")
+	// BalancerRanges hold the addresses of load balancers; both are reserved for documentation (RFC 5737, RFC 3849).
+	BalancerRanges = prefixes("203.0.113.0/24", "2001:db8:113::/112")
 )
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -33,8 +35,15 @@ type Cluster struct {
 	Underlay      []Network      // the network that joins the nodes, one entry a family
 	PodRanges     []netip.Prefix // everything that pods have addresses in
 	ServiceRanges []netip.Prefix // everything that Services have addresses in
+	Entries       []Entry        // the addresses by which the world outside reaches Services
 
 	Warnings []string
+}
+
+// Entry is an address of a Service that is no cluster IP, and the node that the router outside leads it to.
+type Entry struct {
+	Addr netip.Addr
+	Node string
 }
 
 // Network is an address range and the router in it.
@@ -77,6 +86,7 @@ func Arrange(set manifest.Set, nodes int) (Cluster, error) {
 	a.arrangeNodes(nodes)
 	a.arrangePods()
 	a.arrangeServices()
+	a.arrangeExposure()
 	if err := errors.Join(a.faults...); err != nil {
 		return Cluster{}, err
 	}

@@ -298,3 +298,48 @@ func TestTooManyNodes(t *testing.T) {
 	_, err := layout.Arrange(manifest.Set{}, 254)
 	require.EqualError(t, err, "Node node-253: no address is left for the node in 10.0.0.0/24")
 }
+
+func TestExposure(t *testing.T) {
+	t.Parallel()
+	cluster, err := arrange(t, `
+apiVersion: v1
+kind: Service
+metadata: {name: port}
+spec: {type: NodePort, ports: [{name: a, port: 80}, {name: b, port: 81, nodePort: 30000}, {name: c, port: 80, protocol: UDP}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: balanced}
+spec: {type: LoadBalancer, ipFamilyPolicy: RequireDualStack, loadBalancerIP: 203.0.113.1, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: portless}
+spec: {type: LoadBalancer, allocateLoadBalancerNodePorts: false, externalIPs: [198.51.100.7], ports: [{port: 80}]}
+`)
+	require.NoError(t, err)
+	var ports []int32
+	for _, s := range cluster.Services {
+		for _, p := range s.Spec.Ports {
+			ports = append(ports, p.NodePort)
+		}
+	}
+	require.Equal(t, []int32{30001, 30000, 30000, 30002, 0}, ports)
+	require.Equal(t, []layout.Entry{
+		{Addr: netip.MustParseAddr("203.0.113.1"), Node: "node-a"}, {Addr: netip.MustParseAddr("2001:db8:113::1"), Node: "node-a"},
+		{Addr: netip.MustParseAddr("198.51.100.7"), Node: "node-a"}, {Addr: netip.MustParseAddr("203.0.113.2"), Node: "node-a"},
+	}, cluster.Entries)
+
+	_, err = arrange(t, `
+apiVersion: v1
+kind: Service
+metadata: {name: a}
+spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: b}
+spec: {type: NodePort, ports: [{port: 80, nodePort: 30080}]}
+`)
+	require.ErrorContains(t, err, "Service default/b: spec.ports[0].nodePort: TCP/30080 already belongs to Service default/a")
+}

@@ -153,9 +153,7 @@ func checkService(svc *corev1.Service, c *checker) {
 		svc.Spec.Type = corev1.ServiceTypeClusterIP
 	}
 	switch svc.Spec.Type {
-	case corev1.ServiceTypeClusterIP:
-	case corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
-		c.warn("spec.type: of a %s only the ClusterIP is served", svc.Spec.Type)
+	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
 	case corev1.ServiceTypeExternalName:
 		c.warn("spec.type: an ExternalName is a DNS name and is not served")
 		return
@@ -163,12 +161,7 @@ func checkService(svc *corev1.Service, c *checker) {
 		c.add("spec.type", "%q is not ClusterIP, NodePort, LoadBalancer or ExternalName", svc.Spec.Type)
 	}
 	c.clusterIPs(svc)
-	if len(svc.Spec.ExternalIPs) > 0 {
-		c.warn("spec.externalIPs: only the ClusterIP is served")
-	}
-	if svc.Spec.SessionAffinity == corev1.ServiceAffinityClientIP {
-		c.warn("spec.sessionAffinity: clients are not kept at one pod")
-	}
+	c.exposure(svc)
 	if a := svc.Spec.SessionAffinity; a != "" && a != corev1.ServiceAffinityNone && a != corev1.ServiceAffinityClientIP {
 		c.add("spec.sessionAffinity", "%q is not None or ClientIP", a)
 	}
@@ -190,6 +183,12 @@ func checkService(svc *corev1.Service, c *checker) {
 			names[port.Name] = true
 		}
 		c.port(field+".port", port.Port)
+		if port.NodePort != 0 {
+			c.port(field+".nodePort", port.NodePort)
+			if svc.Spec.Type == corev1.ServiceTypeClusterIP {
+				c.add(field+".nodePort", "a ClusterIP has none: the type is to be NodePort or LoadBalancer")
+			}
+		}
 		c.protocol(field+".protocol", &port.Protocol)
 		key := fmt.Sprint(port.Protocol, port.Port)
 		if numbers[key] {
