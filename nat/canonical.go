@@ -24,6 +24,11 @@ func (s State) canonical() State {
 		c.Networks[i].To = c.Networks[i].To.canonical()
 	}
 	c.Redirects, c.Capture = sortedRedirects(s.Redirects), s.Capture.canonical()
+	c.Localhost = slices.Clone(s.Localhost)
+	slices.SortFunc(c.Localhost, netip.Addr.Compare)
+	if len(c.Localhost) == 0 {
+		c.Localhost = nil
+	}
 	if len(s.Forwards) > 0 {
 		c.Forwards = make([]Forward, len(s.Forwards))
 		for i, f := range s.Forwards {

@@ -47,6 +47,17 @@ func (w *world) changes(c Change) (Plan, error) {
 	}
 	slices.SortFunc(p.capture, func(a, b plan.Change[item, item]) int { return a.Key.compare(b.Key) })
 	slices.SortFunc(p.forwards, func(a, b plan.Change[Key, Forward]) int { return a.Key.compare(b.Key) })
+	for _, a := range c.SetLocalhost {
+		ch := plan.Change[netip.Addr, netip.Addr]{Key: localhostKey(&a), Want: &a}
+		if have, ok := w.localhost[ch.Key]; ok {
+			if have == a {
+				continue
+			}
+			ch.Have = &have
+		}
+		p.localhost = append(p.localhost, ch)
+	}
+	slices.SortFunc(p.localhost, func(a, b plan.Change[netip.Addr, netip.Addr]) int { return a.Key.Compare(b.Key) })
 	taken = append(taken, w.networkChanges(c, &p)...)
 	w.excludeChanges(c, &p)
 	return p, errors.Join(taken...)
@@ -111,6 +122,7 @@ func (s State) with(p Plan) State {
 	s.Forwards = changed(s.Forwards, p.forwards, func(f *Forward) Key { return f.Key() })
 	s.Networks = changed(s.Networks, p.networks, func(n *Network) netip.Prefix { return n.Prefix })
 	s.Exclude = changed(s.Exclude, p.exclude, func(p *netip.Prefix) netip.Prefix { return *p })
+	s.Localhost = changed(s.Localhost, p.localhost, localhostKey)
 	s.Capture = captureOf(changed(s.Capture.canonical().items(), p.capture, func(a *item) item { return *a }))
 	return s
 }
@@ -168,6 +180,7 @@ func (c Change) Validate() error {
 			once(&faults, list.seen, p.Masked(), at)
 		}
 	}
+	faults.localhost(c.SetLocalhost)
 	faults.change(c)
 	return errors.Join(faults...)
 }

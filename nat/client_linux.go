@@ -145,7 +145,7 @@ func (c *Client) diff(want State) Plan {
 }
 
 func (s State) empty() bool {
-	return len(s.Networks) == 0 && len(s.Exclude) == 0 && len(s.Virtual) == 0 && len(s.Local) == 0 && len(s.Forwards) == 0 &&
+	return len(s.Networks) == 0 && len(s.Exclude) == 0 && len(s.Virtual) == 0 && len(s.Local) == 0 && len(s.Localhost) == 0 && len(s.Forwards) == 0 &&
 		len(s.Redirects) == 0 && len(s.Capture.canonical().items()) == 0
 }
 

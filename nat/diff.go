@@ -17,6 +17,8 @@ type Plan struct {
 	exclude  []plan.Change[netip.Prefix, netip.Prefix]
 	virtual  []plan.Change[netip.Prefix, Virtual]
 	local    []plan.Change[netip.Prefix, netip.Prefix]
+	// localhost by family, named by its unspecified address
+	localhost []plan.Change[netip.Addr, netip.Addr]
 	// redirects by port, and what the capture says one by one
 	redirects []plan.Change[listen, Redirect]
 	capture   []plan.Change[item, item]
@@ -36,6 +38,7 @@ func Diff(have, want State) Plan {
 		exclude:   plan.Diff(have.Exclude, want.Exclude, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
 		virtual:   plan.Diff(have.Virtual, want.Virtual, func(v *Virtual) netip.Prefix { return v.Prefix }, comparePrefix, equal[Virtual]),
 		local:     plan.Diff(have.Local, want.Local, func(p *netip.Prefix) netip.Prefix { return *p }, comparePrefix, equal[netip.Prefix]),
+		localhost: plan.Diff(have.Localhost, want.Localhost, localhostKey, netip.Addr.Compare, equal[netip.Addr]),
 		redirects: plan.Diff(have.Redirects, want.Redirects, (*Redirect).key, listen.compare, equal[Redirect]),
 		capture:   plan.Diff(have.Capture.items(), want.Capture.items(), func(a *item) item { return *a }, item.compare, equal[item]),
 		forwards:  plan.Diff(have.Forwards, want.Forwards, func(f *Forward) Key { return f.Key() }, Key.compare, func(a, b *Forward) bool { return a.equal(b) }),
@@ -61,7 +64,7 @@ func (f *Forward) equal(o *Forward) bool {
 
 // Empty says that there is nothing to do.
 func (p Plan) Empty() bool {
-	return p.skeleton == 0 && len(p.networks) == 0 && len(p.exclude) == 0 && len(p.virtual) == 0 && len(p.local) == 0 &&
+	return p.skeleton == 0 && len(p.networks) == 0 && len(p.exclude) == 0 && len(p.virtual) == 0 && len(p.local) == 0 && len(p.localhost) == 0 &&
 		len(p.redirects) == 0 && len(p.capture) == 0 && len(p.forwards) == 0
 }
 
@@ -82,6 +85,9 @@ func (p Plan) String() string {
 	}
 	for _, c := range p.local {
 		lines = append(lines, plan.Line{Op: c.Op(), Object: "local " + c.Key.String()})
+	}
+	for _, c := range p.localhost {
+		lines = append(lines, line(c, "localhost "+localhostName(c.Key), netip.Addr.String, func(have, want netip.Addr) string { return have.String() + " -> " + want.String() }))
 	}
 	for _, c := range p.redirects {
 		lines = append(lines, line(c, "redirect "+c.Key.String(), Redirect.detail, Redirect.change))

@@ -88,7 +88,7 @@ func Explain(s State, p Packet) Explanation {
 			node = &f
 		}
 	}
-	if node != nil && p.ToHost && s.local(key.Addr) {
+	if node != nil && p.ToHost && (s.local(key.Addr) || s.fromLoopback(p)) {
 		return s.explainForward(node.canonical(), p)
 	}
 	if served && !p.ToHost {
@@ -127,7 +127,15 @@ func (s State) explainForward(f Forward, p Packet) Explanation {
 	if f.Affinity != 0 {
 		by += ", where a client keeps its target for " + f.Affinity.String()
 	}
-	if x, ok := f.turnsAway(p.Src.Addr()); ok {
+	src, checked := p.Src.Addr(), true
+	if s.fromLoopback(p) {
+		if len(f.To)+len(f.Near) > 0 {
+			src, _ = s.localhostOf(src)
+		} else {
+			checked = !f.Key().node()
+		}
+	}
+	if x, ok := f.turnsAway(src); ok && checked {
 		return Explanation{Outcome: Dropped, By: by + ", " + x}
 	}
 	targets, none := f.To, "which has no targets"
@@ -196,6 +204,9 @@ func (s State) masquerades(f Forward, p Packet, target netip.Addr) bool {
 	outward := inside && !s.excluded(target)
 	for _, x := range s.Exclude {
 		inside = inside || x.Contains(src)
+	}
+	if p.Dst.Addr().IsLoopback() {
+		return true
 	}
 	switch f.Masquerade {
 	case MasqueradeAll:

@@ -17,7 +17,6 @@ import (
 	"github.com/podplumb/podplumb/nat"
 )
 
-
 // hostPort leads a port of the host to a pod, as a plugin that knows nothing
 // but the pod asks for.
 func hostPort(port uint16, pod netip.Addr, owner string) nat.Forward {

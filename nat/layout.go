@@ -25,6 +25,7 @@ type layout struct {
 type family struct {
 	saddr, daddr nft.Load
 	origin       nft.Load // destination before translation
+	originSource nft.Load // source before translation
 	key          nft.Concat
 	nodeKey      nft.Concat // the same with an unspecified address
 	loopback     netip.Prefix
@@ -53,6 +54,8 @@ type family struct {
 	local      *nft.Set // ranges of the host's addresses that serve node ports
 
 	pools pools // what networks leave under
+
+	localhost localhost
 
 	suffix string
 }
@@ -97,8 +100,8 @@ var (
 
 func newLayout(c Config) *layout {
 	l := &layout{mark: c.Mark}
-	l.v4 = newFamily("4", nft.IPSaddr, nft.IPDaddr, nft.CTOrigDaddr4, netip.MustParsePrefix("224.0.0.0/4"), loopback4)
-	l.v6 = newFamily("6", nft.IP6Saddr, nft.IP6Daddr, nft.CTOrigDaddr6, netip.MustParsePrefix("ff00::/8"), loopback6)
+	l.v4 = newFamily("4", nft.IPSaddr, nft.IPDaddr, nft.CTOrigSaddr4, nft.CTOrigDaddr4, netip.MustParsePrefix("224.0.0.0/4"), loopback4)
+	l.v6 = newFamily("6", nft.IP6Saddr, nft.IP6Daddr, nft.CTOrigSaddr6, nft.CTOrigDaddr6, netip.MustParsePrefix("ff00::/8"), loopback6)
 	l.interception = newInterception(l.families())
 	l.lanes = &nft.Set{
 		Name: "lanes", Key: []nft.Expr{nft.MetaMark}, Verdict: true,
@@ -124,11 +127,13 @@ func newLayout(c Config) *layout {
 	return l
 }
 
-func newFamily(suffix string, saddr, daddr, origin nft.Load, multicast, loopback netip.Prefix) family {
+func newFamily(suffix string, saddr, daddr, originSource, origin nft.Load, multicast, loopback netip.Prefix) family {
 	key := nft.Concat{daddr, nft.MetaL4Proto, nft.ThDport}
 	f := family{
-		pools:  newPools(suffix, saddr),
-		suffix: suffix, saddr: saddr, daddr: daddr, origin: origin, key: key,
+		pools: newPools(suffix, saddr),
+
+		localhost: newLocalhost(suffix, saddr, daddr),
+		suffix:    suffix, saddr: saddr, daddr: daddr, originSource: originSource, origin: origin, key: key,
 		nodeKey:   nft.Concat{nft.Zeroed{Of: daddr}, nft.MetaL4Proto, nft.ThDport},
 		multicast: multicast, loopback: loopback,
 	}
@@ -186,7 +191,7 @@ func (f *family) sets() []*nft.Set {
 	return []*nft.Set{
 		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.near, f.far, f.targets,
 		f.rejected, f.dropped, f.elsewhere, f.hairpin, f.masquerade, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.local,
-		f.pools.choice, f.pools.addrs, f.pools.ports,
+		f.pools.choice, f.pools.addrs, f.pools.ports, f.localhost.source, f.localhost.ends,
 	}
 }
 
@@ -231,10 +236,12 @@ func (l *layout) chains() []*nft.Chain {
 		rule(bit(MasqueradeRemote), clear, goTo("remote")),
 		rule(clear, fromHost(), nft.Masquerade{}))
 	remote := chain("remote")
+	var onLoopback []nft.Rule
 	var perFamily []*nft.Chain
 	for _, f := range l.families() {
 		dispatch.Rules = append(dispatch.Rules, f.dispatch()...)
 		nodes.Rules = append(nodes.Rules, f.nodes()...)
+		onLoopback = append(onLoopback, twice(f.onLoopback())...)
 		back.Rules = append(back.Rules, rule(nft.Within{Field: f.daddr, Prefix: f.loopback}, l.toProxy(), ret))
 		refuse.Rules = append(refuse.Rules, f.refuse()...)
 		back.Rules = append(back.Rules, f.back(l)...)
@@ -259,16 +266,17 @@ func (l *layout) chains() []*nft.Chain {
 	reject := chain("rejection", rule(isTCP(), nft.Reject{Reset: true}), rule(nft.Reject{}))
 	prerouting := append(l.waysIn("capture-in"), rule(jump("dispatch")), l.redirectTo(l.redirected), rule(jump("nodes")))
 	output := hooked("nat", nft.Output, priorityDNAT, append(l.waysOut("capture-out"),
-		rule(jump("dispatch")), l.redirectTo(l.redirectOwn), rule(jump("nodes")))...)
+		append([]nft.Rule{rule(jump("dispatch")), l.redirectTo(l.redirectOwn), rule(jump("nodes"))}, onLoopback...)...)...)
 	outputCheck := hooked("filter", nft.Output, priorityFilter, append(l.onOutput(), rule(jump("refuse")))...)
 	outputCheck.Name = "output-refuse"
+	localhost := l.localhostChains()
 	return append(append([]*nft.Chain{
 		hooked("nat", nft.Prerouting, priorityDNAT, prerouting...),
 		output, dispatch, nodes, l.redirectChain(),
 	}, append(append(l.interception.chains(), l.marked(nil)...), perFamily...)...),
 		hooked("filter", nft.Forward, priorityFilter, rule(jump("refuse"))),
 		hooked("filter", nft.Input, priorityFilter, append(l.onInput(), rule(jump("refuse")))...),
-		outputCheck, refuse, reject, learn, post, back, whom, remote,
+		localhost[0], localhost[1], outputCheck, refuse, reject, learn, post, back, whom, remote,
 	)
 }
 
@@ -310,7 +318,7 @@ func twice(r nft.Rule) []nft.Rule {
 // refuse turns away what should have been translated and was not.
 func (f *family) refuse() []nft.Rule {
 	drop := nft.Verdict{Code: nft.Drop}
-	return []nft.Rule{
+	return append([]nft.Rule{
 		rule(inSet(f.key, f.elsewhere), ret),
 		rule(inSet(f.key, f.rejected), goTo("rejection")),
 		rule(inSet(f.key, f.dropped), drop),
@@ -318,7 +326,7 @@ func (f *family) refuse() []nft.Rule {
 		rule(inSet(f.nodeKey, f.dropped), inSet(f.daddr, f.local), isLocal(false), drop),
 		rule(inSet(f.daddr, f.addresses), isLocal(true), goTo("rejection")),
 		rule(nft.VMap{Key: f.daddr, Map: f.virtual}),
-	}
+	}, f.refuseLoopback()...)
 }
 
 // learn leads new connections of forwards with affinity to the lane that
@@ -341,6 +349,7 @@ func (f *family) back(l *layout) []nft.Rule {
 	node := nft.Concat{nft.Zeroed{Of: f.origin}, nft.MetaL4Proto, nft.CTOrigProtoDst}
 	return []nft.Rule{
 		rule(inSet(nft.Concat{f.saddr, f.daddr}, f.hairpin), nft.Masquerade{}),
+		rule(nft.Within{Field: f.origin, Prefix: f.loopback}, nft.Masquerade{}),
 		rule(l.put(f.asked(), f.masquerade), goTo("whom")),
 		rule(l.put(f.asked(), f.forwards), nft.ClearMark{Bits: l.mark}, ret),
 		rule(inSet(f.asked(), f.elsewhere), ret),

@@ -24,8 +24,20 @@ type State struct {
 
 	// Local holds the ranges of the host's own addresses on which forwards of
 	// an unspecified address are served. A family without a range serves them
-	// on all of the host's addresses. Loopback addresses never do.
+	// on all of the host's addresses. Loopback addresses have a setting of
+	// their own, Localhost.
 	Local []netip.Prefix
+
+	// Localhost has up to one address of each family, the host's own. It
+	// serves forwards of the unspecified address on the family's loopback
+	// addresses too, and is what forwards of a loopback address need:
+	// connections that the host makes from 127.0.0.1 or ::1 to one enter as
+	// from this address, and are masqueraded. No sysctl is needed, and none
+	// of the host's loopback servers is opened to others. Such connections
+	// end when their forward goes or has no targets any more, whatever Drain
+	// says. A program of the host that makes a connection to a loopback
+	// address from this very address gets no answer from a forward.
+	Localhost []netip.Addr
 
 	// Redirects lead ports of the host to others of its ports.
 	Redirects []Redirect
@@ -282,6 +294,10 @@ type Change struct {
 	// SetExclude holds exclusions to add, as far as they do not lie inside
 	// others. DropExclude holds those to remove; absent ones are no error.
 	SetExclude, DropExclude []netip.Prefix
+
+	// SetLocalhost takes the place of the addresses of its families in
+	// State.Localhost.
+	SetLocalhost []netip.Addr
 
 	// Owner, when not empty, keeps to what bears that Name. A forward or
 	// network to set that is there under another name is a *ConflictError,

@@ -212,6 +212,11 @@ func randomState(r *rand.Rand) nat.State {
 			s.Local = append(s.Local, netip.MustParsePrefix(p))
 		}
 	}
+	for _, a := range []string{"192.0.2.1", "2001:db8::1"} {
+		if r.IntN(2) == 0 {
+			s.Localhost = append(s.Localhost, netip.MustParseAddr(a))
+		}
+	}
 	for _, a := range []string{"10.96.0.1", "10.96.0.2", "fd96::1", "0.0.0.0", "::"} {
 		addr := netip.MustParseAddr(a)
 		for port := range 3 {

@@ -42,6 +42,7 @@ func (w *world) ranges(p Plan, e *edits) {
 		}
 	}
 	w.localRanges(p, e)
+	w.localhosts(p.localhost, e)
 	w.redirect(p.redirects, e)
 	w.captures(p, e)
 }

@@ -28,6 +28,11 @@ func (r *reader) ranges(ctx context.Context, f *family) error {
 	if err := r.localRanges(ctx, f); err != nil {
 		return err
 	}
+	if f == &r.w.lay.v4 { // once
+		if err := r.localhosts(ctx); err != nil {
+			return err
+		}
+	}
 	return r.prefixes(ctx, f.virtual, func(p netip.Prefix, e *nft.Element) {
 		v := Virtual{Prefix: p}
 		if e.Verdict != nil && *e.Verdict == silence(p.Addr()) {
@@ -165,4 +170,36 @@ func (c *Client) names(ctx context.Context) (Names, error) {
 		}
 	}
 	return list, nil
+}
+
+// localhosts reads which addresses stand for loopback addresses.
+func (r *reader) localhosts(ctx context.Context) error {
+	for _, f := range r.w.lay.families() {
+		key := unspecified(f.loopbackSource())
+		err := r.elements(ctx, f.localhost.source, func() { delete(r.w.localhost, key) }, func(e *nft.Element) {
+			a, ok := netip.AddrFromSlice(e.Data)
+			if _, twice := r.w.localhost[key]; !ok || twice {
+				r.bad = true
+				return
+			}
+			r.w.localhost[key] = a
+		})
+		if err != nil {
+			return err
+		}
+		want := map[netip.Addr]bool{}
+		if a, ok := r.w.localhost[key]; ok {
+			want[a], want[f.loopbackSource()] = true, true
+		}
+		have := map[netip.Addr]bool{}
+		err = r.elements(ctx, f.localhost.ends, func() { clear(have) }, func(e *nft.Element) {
+			a, _ := netip.AddrFromSlice(e.Key)
+			have[a] = true
+		})
+		if err != nil {
+			return err
+		}
+		r.bad = r.bad || !maps.Equal(want, have)
+	}
+	return nil
 }

@@ -234,6 +234,11 @@ func (r *reader) some(ctx context.Context, change Change) (bool, error) {
 	if len(change.Capture)+len(change.Release) > 0 {
 		return false, errPartial
 	}
+	if len(change.SetLocalhost) > 0 {
+		if err := r.localhosts(ctx); err != nil {
+			return false, err
+		}
+	}
 	keys := slices.Clone(change.Drop)
 	for _, f := range change.Set {
 		if f.Affinity != 0 {

@@ -45,16 +45,20 @@ func (s State) Validate() error {
 	}
 	faults.overlap("virtual", len(s.Virtual), func(i int) netip.Prefix { return s.Virtual[i].Prefix },
 		func(i, j int) bool { return s.Virtual[i].Miss == s.Virtual[j].Miss })
+	faults.localhost(s.Localhost)
 	for i, p := range s.Local {
 		at := fmt.Sprintf("local[%d]", i)
 		faults.prefix(at, p)
 		if p.IsValid() && p.Bits() > 0 && (p.Overlaps(loopback4) || p.Overlaps(loopback6)) {
-			faults.add(at, "%s has loopback addresses, which serve no forwards", p)
+			faults.add(at, "%s has loopback addresses, which are localhost's", p)
 		}
 	}
 	seen := make(map[Key]int, len(s.Forwards))
 	for i := range s.Forwards {
 		f := &s.Forwards[i]
+		if _, ok := s.localhostOf(f.Addr); f.Addr.IsValid() && f.Addr.IsLoopback() && !ok {
+			faults.add(fmt.Sprintf("forwards[%d].addr", i), "%s needs an address in localhost", f.Addr)
+		}
 		faults.forward(fmt.Sprintf("forwards[%d]", i), f)
 		if j, ok := seen[f.Key()]; ok {
 			faults.add(fmt.Sprintf("forwards[%d]", i), "%s is forwards[%d] already", f.Key(), j)

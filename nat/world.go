@@ -16,7 +16,9 @@ type world struct {
 	exclude  map[netip.Prefix]netip.Prefix
 	virtual  map[netip.Prefix]Virtual
 	local    map[netip.Prefix]netip.Prefix
-	forwards map[Key]*entry
+	// localhost is by family, named by its unspecified address.
+	localhost map[netip.Addr]netip.Addr
+	forwards  map[Key]*entry
 
 	addresses *uses // forwards by address
 	hairpin   *uses // forwards' targets by address
@@ -45,7 +47,7 @@ func newWorld(lay *layout) *world {
 	return &world{
 		lay:      lay,
 		networks: map[netip.Prefix]Network{}, exclude: map[netip.Prefix]netip.Prefix{}, virtual: map[netip.Prefix]Virtual{},
-		local:    map[netip.Prefix]netip.Prefix{},
+		local: map[netip.Prefix]netip.Prefix{}, localhost: map[netip.Addr]netip.Addr{},
 		forwards: map[Key]*entry{}, addresses: newUses(), hairpin: newUses(),
 		redirects: map[listen]Redirect{}, capture: map[item]item{},
 		lanes: map[lane]*laneUse{}, numbers: make([]bool, 1),
@@ -64,6 +66,10 @@ func (w *world) state() State {
 		s.Redirects = append(s.Redirects, r)
 	}
 	s.Redirects, s.Capture = sortedRedirects(s.Redirects), w.captureState()
+	for _, a := range w.localhost {
+		s.Localhost = append(s.Localhost, a)
+	}
+	slices.SortFunc(s.Localhost, netip.Addr.Compare)
 	if len(w.forwards) > 0 {
 		s.Forwards = make([]Forward, 0, len(w.forwards))
 		for _, e := range w.forwards {
@@ -105,6 +111,11 @@ func (w *world) fits(p Plan) bool {
 	}
 	for _, c := range p.local {
 		if !same(w.local, c) {
+			return false
+		}
+	}
+	for _, c := range p.localhost {
+		if !same(w.localhost, c) {
 			return false
 		}
 	}

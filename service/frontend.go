@@ -175,6 +175,9 @@ type Frontend struct {
 
 	Sources []netip.Prefix // clients that may use this Frontend; empty: all. Others are dropped
 	On      []netip.Prefix // KindNodePort: the local addresses that serve it; empty: all
+	// Localhost makes a KindNodePort be served on the node's loopback addresses too; it is an address of the node, to stand in for the loopback address that
+	// such a connection comes from. Invalid: not there.
+	Localhost netip.Addr
 	// Affinity keeps a client address with its endpoint until it has been silent for so long. 0: none. It is kept for each Service and PortName: a client
 	// keeps its endpoint even when it comes through another address of the same port.
 	Affinity time.Duration
@@ -216,6 +219,9 @@ func (f Frontend) String() string {
 	if len(f.On) > 0 {
 		b.WriteString("; on " + join(f.On))
 	}
+	if f.Localhost.IsValid() {
+		b.WriteString("; on localhost as " + f.Localhost.String())
+	}
 	if f.Affinity > 0 {
 		b.WriteString("; affinity " + f.Affinity.String())
 	}
@@ -226,7 +232,7 @@ func (f Frontend) String() string {
 func (f Frontend) Equal(o Frontend) bool {
 	return f.Key == o.Key && f.Service == o.Service && f.PortName == o.PortName && f.Refusal == o.Refusal && f.Masquerade == o.Masquerade &&
 		f.Affinity == o.Affinity && slices.Equal(f.Endpoints, o.Endpoints) && slices.Equal(f.Near, o.Near) && slices.Equal(f.Inside, o.Inside) &&
-		slices.Equal(f.Sources, o.Sources) && slices.Equal(f.On, o.On)
+		slices.Equal(f.Sources, o.Sources) && slices.Equal(f.On, o.On) && f.Localhost == o.Localhost
 }
 
 func join[T fmt.Stringer](list []T) string {

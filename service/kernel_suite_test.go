@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
@@ -107,6 +108,12 @@ var faults = map[string]struct {
 	"half a promise": {"externalTrafficPolicy Local: outside reaches local endpoints with its own address, near clients all", altered(func(f *service.Frontend) {
 		f.Near, f.Masquerade = nil, min(f.Masquerade, service.MasqueradeHairpin)
 	})},
+	"near and far alike": {"externalTrafficPolicy Local: outside reaches local endpoints with its own address, near clients all", altered(func(f *service.Frontend) {
+		if len(f.Near) > 0 {
+			f.Endpoints, f.Near = f.Near, nil
+		}
+	})},
+	"no localhost":                {"node ports on localhost", altered(func(f *service.Frontend) { f.Localhost = netip.Addr{} })},
 	"node ports on every address": {"node ports on chosen addresses, and what a change of the choice does", altered(func(f *service.Frontend) { f.On = nil })},
 }
 

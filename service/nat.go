@@ -9,7 +9,7 @@ import (
 
 // NAT returns the Backend that serves Frontends as forwards of c.
 //
-// The forwards, the virtual ranges and the local ranges of c's State belong to the Backend. Its networks and exclusions stay as they are, but for
+// The forwards, the virtual ranges, the local ranges and the localhost addresses of c's State belong to the Backend. Its networks and exclusions stay as they are, but for
 // exclusions that are added so that the pods of Frontend.Inside are known as such; whoever changes them through c does not do so during Proxy.Sync.
 //
 // It serves every Frontend of up to 65,536 endpoints. Other ports of an external or load balancer address are rejected, unless it is an address of the node.
@@ -75,7 +75,7 @@ func (b *natBackend) after(part natChange) (ports [2]int, idle bool) {
 		}
 	}
 	for fam, n := range ports {
-		idle = idle || n == 0 && len(ofFamily(b.have.Local, fam)) > 0
+		idle = idle || n == 0 && (len(ofFamily(b.have.Local, fam)) > 0 || localhostOf(b.have, fam).IsValid())
 	}
 	return ports, idle || left == 0 && len(b.have.Exclude) > 0
 }

@@ -19,6 +19,7 @@ type natChange struct {
 	inside    []netip.Prefix
 	ports     [2]bool           // set has node ports of the family
 	on        [2][]netip.Prefix // the addresses that they are on; nil: all
+	localhost [2]netip.Addr     // what stands in for loopback addresses
 }
 
 // natPart translates a Plan, or says which of its Frontends cannot be.
@@ -46,7 +47,8 @@ func natPart(p Plan) (natChange, error) {
 		part.set = append(part.set, forward)
 		part.inside = union(part.inside, f.Inside)
 		if f.Kind == KindNodePort {
-			part.ports[family(f.Addr)], part.on[family(f.Addr)] = true, f.On
+			fam := family(f.Addr)
+			part.ports[fam], part.on[fam], part.localhost[fam] = true, f.On, f.Localhost
 		}
 	}
 	for _, k := range p.Drop {
@@ -125,7 +127,7 @@ func (c *natChange) onlyForwards(have nat.State) bool {
 		return false
 	}
 	for fam, ports := range c.ports {
-		if ports && !slices.Equal(union(nil, c.on[fam]), ofFamily(have.Local, fam)) {
+		if ports && (!slices.Equal(union(nil, c.on[fam]), ofFamily(have.Local, fam)) || c.localhost[fam] != localhostOf(have, fam)) {
 			return false
 		}
 	}
@@ -154,17 +156,34 @@ func (c *natChange) onto(have nat.State, full bool) nat.State {
 	if len(want.Networks) == 0 && len(want.Forwards) == 0 {
 		want.Exclude = nil
 	}
-	want.Local = nil
+	want.Local, want.Localhost = nil, nil
+	localhost := func(a netip.Addr) {
+		if a.IsValid() {
+			want.Localhost = append(want.Localhost, a)
+		}
+	}
 	for fam, ports := range c.ports {
 		isPort := func(f nat.Forward) bool { return f.Addr.IsUnspecified() && family(f.Addr) == fam }
 		switch {
 		case ports:
 			want.Local = union(want.Local, c.on[fam])
+			localhost(c.localhost[fam])
 		case slices.ContainsFunc(want.Forwards, isPort):
 			want.Local = union(want.Local, ofFamily(have.Local, fam))
+			localhost(localhostOf(have, fam))
 		}
 	}
 	return want
+}
+
+// localhostOf returns the address that stands in for loopback addresses of a family.
+func localhostOf(s nat.State, fam int) netip.Addr {
+	for _, a := range s.Localhost {
+		if family(a) == fam {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 func ofFamily(list []netip.Prefix, fam int) []netip.Prefix {

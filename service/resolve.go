@@ -133,7 +133,7 @@ func (r *resolver) port(list []Frontend, w *world, s *svc, p *svcPort, ip netip.
 	if p.node != 0 && !w.settings.noNodePorts[fam] {
 		f := outer
 		f.Key = Key{Kind: KindNodePort, Addr: unspecified(fam), Port: p.node, Protocol: p.protocol}
-		f.On = w.settings.on[fam]
+		f.On, f.Localhost = w.settings.on[fam], w.settings.localhost[fam]
 		list = append(list, f)
 	}
 	return list

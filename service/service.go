@@ -34,6 +34,9 @@ type NodePortAddresses struct {
 	Primary bool
 	// In serves them on the local addresses in these networks. As with kube-proxy, a family that In does not mention stays as it is without In.
 	In []netip.Prefix
+	// Localhost serves them on the node's loopback addresses as well, for connections that the node itself makes from 127.0.0.1 or ::1, in families in which
+	// the node has an InternalIP; endpoints see an address of the node. kube-proxy does so for IPv4 by default (--iptables-localhost-nodeports).
+	Localhost bool
 }
 
 const (

@@ -30,6 +30,7 @@ type settings struct {
 	inside        []netip.Prefix    // State.PodRanges
 	pods          [2]bool           // inside has networks of the family
 	on            [2][]netip.Prefix // addresses for node ports; nil: all
+	localhost     [2]netip.Addr     // what stands in for loopback addresses; invalid: node ports are not on them
 	noNodePorts   [2]bool           // no address of the family serves node ports
 	serviceRanges []netip.Prefix
 	masqueradeAll bool
@@ -73,6 +74,9 @@ func newSettings(s State, n Node) settings {
 			}
 			set.noNodePorts[f] = len(set.on[f]) == 0
 		}
+	}
+	if s.NodePorts.Localhost {
+		set.localhost = set.primary
 	}
 	set.serviceRanges = slices.Clone(s.ServiceRanges)
 	return set

@@ -87,27 +87,5 @@ func externalRows() []row {
 				}
 			},
 		},
-		{
-			name:  "externalTrafficPolicy Local: outside reaches local endpoints with its own address, near clients all",
-			needs: ExternalLocal,
-			state: func(l *lab) service.State {
-				a, b := l.loadBalancer(0, l.external(0)), l.loadBalancer(1, l.external(1))
-				a.Spec.ExternalTrafficPolicy, b.Spec.ExternalTrafficPolicy = service.PolicyLocal, service.PolicyLocal
-				return l.world([]service.Service{a, b}, l.slice(0, here1, far1), l.slice(1, far1))
-			},
-			check: func(t *testing.T, l *lab) {
-				to, away := netip.AddrPortFrom(l.external(0), 80), netip.AddrPortFrom(l.external(1), 80)
-				spreads(t, l.fromOutside(), "tcp", to, here1)
-				spreads(t, l.fromOutside(), "udp", to, here1)
-				if a := nstest.Reaches(t, l.fromOutside().ns, "tcp", to); a.Client.Addr() != l.outside.Addr(l.v6()) {
-					t.Fatalf("the client outside was seen as %s", a.Client.Addr())
-				}
-				swallows(t, l.fromOutside(), away)
-				for _, from := range []place{l.fromPod(), l.fromNode()} {
-					spreads(t, from, "tcp", to, here1, far1)
-					spreads(t, from, "tcp", away, far1)
-				}
-			},
-		},
 	}
 }

@@ -33,6 +33,7 @@ const (
 	NodePorts     Feature = "node ports"
 	ExternalLocal Feature = "externalTrafficPolicy Local"
 	Affinity      Feature = "session affinity"
+	Localhost     Feature = "node ports on localhost"
 )
 
 func (f Feature) String() string { return string(f) }
@@ -46,7 +47,7 @@ type row struct {
 }
 
 func rows() []row {
-	return slices.Concat(clusterIPRows(), refusalRows(), changeRows(), policyRows(), externalRows(), nodePortRows())
+	return slices.Concat(clusterIPRows(), refusalRows(), changeRows(), policyRows(), externalRows(), nodePortRows(), localRows(), choiceRows())
 }
 
 // Run runs the suite.
