@@ -47,6 +47,8 @@ var (
 	ErrFull = errors.New("no address is free")
 	// ErrTaken says that a requested address belongs to another owner.
 	ErrTaken = errors.New("address is taken")
+	// ErrOutside says that a requested address is in no range, or was requested twice.
+	ErrOutside = errors.New("address is in no range of the network, or asked for twice")
 )
 
 // Store is the open, locked directory of one network's leases. Close it soon: others wait.
@@ -135,7 +137,7 @@ func (s *Store) Allocate(owner Owner, sets []Set, requested ...netip.Addr) (leas
 		leases = append(leases, l)
 	}
 	if len(asked) > 0 {
-		return leases, fmt.Errorf("requested address %s is in no range of the network, or asked for twice", asked[0])
+		return leases, fmt.Errorf("requested %s: %w", asked[0], ErrOutside)
 	}
 	return leases, nil
 }

@@ -29,6 +29,9 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 	if err := checkNetNS(r.netns); err != nil {
 		return err
 	}
+	if err := r.findDNS(); err != nil {
+		return err
+	}
 	before, err := r.previous()
 	if err != nil {
 		return err

@@ -34,8 +34,11 @@ func (p *plugin) del(ctx context.Context, args *skel.CmdArgs) error {
 }
 
 // unrecorded is what there may be of an attachment that there is no record of: its addresses, if host-local handed them out or the
-// record was lost.
+// record was lost, and its link, if the configuration is one that makes links.
 func (r *request) unrecorded() *record.Attachment {
-	pool := r.net.IPAM != nil && r.net.IPAM.Type == "host-local"
-	return &record.Attachment{Key: r.key, Link: linkName(r.key), Pool: pool, HostLocal: r.hostLocalDir()}
+	a := &record.Attachment{Key: r.key, HostLocal: r.hostLocalDir()}
+	if r.net.IPAM != nil {
+		a.Link, a.Pool = linkName(r.key), r.net.IPAM.Type == "host-local"
+	}
+	return a
 }

@@ -62,6 +62,8 @@ func explain(err error) error {
 	var foreign *veth.ForeignError
 	var address *veth.AddressError
 	var gone *veth.PodGoneError
+	var route *veth.RouteError
+	var conflict *nat.ConflictError
 	var taken *record.PortTakenError
 	switch {
 	case errors.As(err, &own):
@@ -70,11 +72,13 @@ func explain(err error) error {
 		code, details = codePortTaken, "choose another hostPort, or remove the container that has it"
 	case errors.Is(err, ipam.ErrTaken):
 		code, details = codeAddressTaken, "ask for another address, or remove the container that has it"
+	case errors.Is(err, ipam.ErrOutside):
+		code, details = types.ErrInvalidNetworkConfig, "ask for an address of ipam.ranges"
 	case errors.Is(err, ipam.ErrFull):
 		code, details = types.ErrTryAgainLater, "remove containers, or give ipam.ranges another range"
 	case errors.As(err, &address):
 		code, details = codeBridge, "set forceAddress to replace them, or give the network another bridge"
-	case errors.As(err, &foreign), errors.Is(err, nat.ErrForeign):
+	case errors.As(err, &foreign), errors.As(err, &route), errors.As(err, &conflict), errors.Is(err, nat.ErrForeign):
 		code, details = codeForeign, "remove what has the name, or choose another"
 	case errors.As(err, &gone):
 		code, details = types.ErrUnknownContainer, "the container's network namespace went away meanwhile"

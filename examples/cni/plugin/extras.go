@@ -7,6 +7,7 @@ import (
 
 	"github.com/podplumb/podplumb/examples/cni/conf"
 	"github.com/podplumb/podplumb/examples/cni/links"
+	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/veth"
 )
 
@@ -108,6 +109,9 @@ func (r *request) sourceRoutes(addrs []address) []links.Route {
 	return out
 }
 
+// deviceName is the name of the ifb device of an attachment.
+func deviceName(k record.Key) string { return "ifb" + strings.TrimPrefix(linkName(k), "veth") }
+
 // shape is the limits of the container's traffic: the runtime's, if it gives any, and otherwise the configuration's.
 func (r *request) shape() links.Shape {
 	b := r.net.Bandwidth
@@ -123,7 +127,7 @@ func (r *request) shape() links.Shape {
 	}
 	s.Only, s.Except = r.net.ShapedSubnets, r.net.UnshapedSubnets
 	if s.Out.Bits != 0 {
-		s.Device = "ifb" + strings.TrimPrefix(linkName(r.key), "veth")
+		s.Device = deviceName(r.key)
 	}
 	return s
 }

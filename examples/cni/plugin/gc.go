@@ -91,7 +91,9 @@ func (r *request) sweepLinks(ctx context.Context, valid map[string]bool) error {
 	}
 	var pairs, unused []string
 	for _, l := range all {
-		if k, ok := taggedKey(l.Alias); ok && l.Kind == "veth" && k.Network == r.key.Network && !valid[record.FileName(k.ContainerID, k.IfName)] && l.Name == linkName(k) {
+		k, ok := taggedKey(l.Alias)
+		own := l.Kind == "veth" && l.Name == linkName(k) || l.Kind == "ifb" && l.Name == deviceName(k)
+		if ok && own && k.Network == r.key.Network && !valid[record.FileName(k.ContainerID, k.IfName)] {
 			pairs = append(pairs, l.Name)
 		}
 		if l.Kind == "bridge" && l.Alias == "" && !l.Up && l.Ports == 0 && halfMade.MatchString(l.Name) {

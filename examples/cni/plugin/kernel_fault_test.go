@@ -81,5 +81,9 @@ func killed(t *testing.T, verb, step, then string) {
 
 // everything is a configuration that has the plugin make each kind of object that it can.
 func (n *node) everything() config {
-	return n.conf.with("runtimeConfig", ports(8080, 80, "tcp", "udp", "sctp"))
+	asked := ports(8080, 80, "tcp", "udp", "sctp").with("bandwidth", config{
+		"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000,
+	})
+	return n.conf.with("runtimeConfig", asked).with("sourceRouting", true).
+		with("sysctl", map[string]string{"net.ipv4.conf.IFNAME.log_martians": "1"}).with("promisc", true).with("allmulti", true).with("txQLen", 77)
 }

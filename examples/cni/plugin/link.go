@@ -24,12 +24,26 @@ func connect(ctx context.Context, a *record.Attachment) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	_, err = c.Sync(ctx, a.State)
-	var extra *veth.AddressError
-	if errors.As(err, &extra) && tolerate(&a.State, extra) {
+	for {
 		_, err = c.Sync(ctx, a.State)
+		var extra *veth.AddressError
+		var taken *veth.RouteError
+		switch {
+		case errors.As(err, &extra) && tolerate(&a.State, extra):
+		case errors.As(err, &taken) && taken.NetNS != "" && yield(&a.State, taken):
+		default:
+			return err
+		}
 	}
-	return err
+}
+
+// yield leaves out a route of the container that another of its interfaces has already: of a container's networks, the first one has
+// the default route.
+func yield(s *veth.State, taken *veth.RouteError) bool {
+	p := &s.Pairs[0].Pod
+	before := len(p.Routes)
+	p.Routes = slices.DeleteFunc(slices.Clone(p.Routes), func(r veth.Route) bool { return r.To == taken.Route.To })
+	return len(p.Routes) < before
 }
 
 // tolerate adds the IPv6 addresses that a bridge has besides the wanted ones to them, if they are of other subnets.

@@ -221,9 +221,17 @@ func in(t testing.TB, ns *netns.NS, name string, args ...string) string {
 // snapshot is everything that the plugin can leave behind on the node: links, rules, records, claims and leases.
 func (n *node) snapshot(t testing.TB) string {
 	t.Helper()
+	return strings.Join(append([]string{n.snapshotWithoutLeases(t)}, n.leases(t)...), "\n")
+}
+
+func (n *node) snapshotWithoutLeases(t testing.TB) string {
+	t.Helper()
 	var lines []string
 	for line := range strings.Lines(in(t, n.ns, "ip", "-o", "link")) {
 		fields := strings.Fields(line)
+		if !strings.HasSuffix(fields[0], ":") {
+			continue // a remark of ip on a namespace that has just gone
+		}
 		name, _, _ := strings.Cut(strings.TrimSuffix(fields[1], ":"), "@")
 		lines = append(lines, "link "+name)
 	}
@@ -233,7 +241,7 @@ func (n *node) snapshot(t testing.TB) string {
 		}
 	}
 	slices.Sort(lines)
-	lines = append(lines, in(t, n.ns, "nft", "list", "ruleset"))
+	lines = append(lines, elements(in(t, n.ns, "nft", "list", "ruleset"))...)
 	data := filepath.Join(n.dir, "data")
 	for _, pattern := range []string{"*/attachments/*", ".node/ports/*/*"} {
 		found, err := filepath.Glob(filepath.Join(data, pattern))
@@ -242,5 +250,28 @@ func (n *node) snapshot(t testing.TB) string {
 			lines = append(lines, strings.TrimPrefix(f, data))
 		}
 	}
-	return strings.Join(append(lines, n.leases(t)...), "\n")
+	return strings.Join(lines, "\n")
+}
+
+// elements lists the tables of a ruleset and what is in their sets and maps, but not the chains that the table keeps for the next host
+// port when it has none.
+func elements(ruleset string) (out []string) {
+	set, inside := "", false
+	for line := range strings.Lines(ruleset) {
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 0:
+		case fields[0] == "table":
+			out = append(out, strings.Join(fields[:3], " "))
+		case len(fields) == 3 && fields[2] == "{":
+			set = fields[1]
+		case fields[0] == "elements":
+			inside = true
+		}
+		if inside && set != "lanes" {
+			out = append(out, "element of "+set+": "+strings.Join(fields, " "))
+		}
+		inside = inside && !strings.HasSuffix(strings.TrimSpace(line), "}")
+	}
+	return out
 }

@@ -31,6 +31,7 @@ type request struct {
 	ips       []netip.Addr // asked for
 	askedText []string     // the same as they were written
 	mac       veth.MAC     // asked for
+	dns       types.DNS    // to pass on, after findDNS
 }
 
 func newRequest(args *skel.CmdArgs) (*request, error) {

@@ -50,8 +50,8 @@ func (r *request) result(a *record.Attachment, addrs []address, before *previous
 		}
 	}
 	out.Routes = append(out.Routes, routes...)
-	if dns := r.dns(); !dns.IsEmpty() {
-		out.DNS = dns
+	if !r.dns.IsEmpty() {
+		out.DNS = r.dns
 	}
 	return out, nil
 }
@@ -64,8 +64,8 @@ func (r *request) retouch(out *types100.Result, a *record.Attachment, index int)
 	if a.Tuning.MTU != 0 {
 		out.Interfaces[index].Mtu = a.Tuning.MTU
 	}
-	if dns := r.dns(); !dns.IsEmpty() {
-		out.DNS = dns
+	if !r.dns.IsEmpty() {
+		out.DNS = r.dns
 	}
 }
 
@@ -91,23 +91,28 @@ func ipOf(a netip.Addr) net.IP {
 	return a.AsSlice()
 }
 
-// dns is the runtime's if it gives any, otherwise the configuration's.
-func (r *request) dns() types.DNS {
+// findDNS fills in the name servers to pass on: the runtime's if it gives any, then the configuration's, then those of a file.
+func (r *request) findDNS() error {
 	if d := r.net.Runtime.DNS; d != nil && len(d.Servers)+len(d.Searches)+len(d.Options) > 0 {
-		return types.DNS{Nameservers: d.Servers, Search: d.Searches, Options: d.Options}
+		r.dns = types.DNS{Nameservers: d.Servers, Search: d.Searches, Options: d.Options}
+		return nil
 	}
-	for _, d := range r.configuredDNS() {
-		if len(d.Nameservers)+len(d.Search)+len(d.Options) > 0 || d.Domain != "" {
-			return types.DNS{Nameservers: d.Nameservers, Domain: d.Domain, Search: d.Search, Options: d.Options}
+	list := []*conf.DNS{&r.net.DNS}
+	if r.net.IPAM != nil {
+		list = append(list, r.net.IPAM.DNS)
+	}
+	for _, d := range list {
+		if d == nil {
+			continue
+		}
+		if r.dns = (types.DNS{Nameservers: d.Nameservers, Domain: d.Domain, Search: d.Search, Options: d.Options}); !r.dns.IsEmpty() {
+			return nil
 		}
 	}
-	return types.DNS{}
-}
-
-func (r *request) configuredDNS() []conf.DNS {
-	out := []conf.DNS{r.net.DNS}
-	if r.net.IPAM != nil && r.net.IPAM.DNS != nil {
-		out = append(out, *r.net.IPAM.DNS)
+	if r.net.IPAM == nil || r.net.IPAM.ResolvConf == "" {
+		return nil
 	}
-	return out
+	var err error
+	r.dns, err = parseResolvConf(r.net.IPAM.ResolvConf)
+	return err
 }

@@ -184,11 +184,13 @@ func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out
 	}
 	err = withTable(ctx, s, func(c *nat.Client) error {
 		p, err := c.PlanUpdate(ctx, change(a))
-		if err != nil {
+		switch {
+		case err != nil: // it cannot say what is missing
+			for _, f := range a.Forwards {
+				out = append(out, fmt.Errorf("table %s was broken, and is made again, with host port %s", tableName, f.Key()))
+			}
 			out = append(out, err)
-			return nil
-		}
-		if p.Empty() {
+		case p.Empty():
 			return nil
 		}
 		for line := range strings.Lines(p.String()) {
