@@ -1,0 +1,272 @@
+package route
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Rule leads requests that match to a backend.
+type Rule struct {
+	// Origin tells where the rule comes from: the object and the field.
+	Origin string
+
+	// Host is a name, *.name for the names one label below it, or empty for all. Lower case.
+	Host string
+
+	Path    Path
+	Method  string // empty: all
+	Headers []Value
+	Queries []Value
+
+	// Created and Origin order rules that are otherwise equal.
+	Created time.Time
+
+	To Action
+}
+
+// PathKind is how a path is compared.
+type PathKind uint8
+
+// The kinds of paths, the most specific first.
+const (
+	Exact   PathKind = iota // the whole path
+	Pattern                 // a * stands for any characters
+	Prefix                  // the first elements of the path
+)
+
+func (k PathKind) String() string {
+	switch k {
+	case Exact:
+		return "Exact"
+	case Pattern:
+		return "Pattern"
+	case Prefix:
+		return "Prefix"
+	}
+	return "unknown"
+}
+
+// Path is what a request's path has to be.
+type Path struct {
+	Kind  PathKind
+	Value string
+}
+
+// Value is what a header or a query parameter has to be.
+type Value struct {
+	Name  string // of a header in its canonical form
+	Exact string
+	RE    *regexp.Regexp // in place of Exact when set
+}
+
+// Backend is the port of a Service.
+type Backend struct {
+	Namespace, Service string
+	Port               string // its name, or its number in digits
+}
+
+// Weighted is a Backend with its share of the requests.
+type Weighted struct {
+	Backend Backend
+	Weight  int // 0: none
+}
+
+// Action is what is done with a request.
+type Action struct {
+	Backends []Weighted
+}
+
+// Table leads requests to rules. The zero Table leads none.
+type Table struct {
+	exact    map[string]*paths
+	wildcard map[string]*paths // by the name below the star
+	any      *paths
+	fallback *Rule
+}
+
+// paths are the rules of one host.
+type paths struct {
+	exact    map[string][]*Rule
+	patterns []pattern
+	prefix   map[string][]*Rule // without a slash at the end
+}
+
+type pattern struct {
+	re   *regexp.Regexp
+	rule *Rule
+}
+
+// New makes a Table. The fallback, if there is one, takes what no rule does.
+func New(rules []Rule, fallback *Rule) *Table {
+	t := &Table{exact: map[string]*paths{}, wildcard: map[string]*paths{}, any: newPaths(), fallback: fallback}
+	sorted := make([]*Rule, len(rules))
+	for i := range rules {
+		sorted[i] = &rules[i]
+	}
+	slices.SortStableFunc(sorted, compare)
+	for _, r := range sorted {
+		t.host(r.Host).add(r)
+	}
+	return t
+}
+
+// compare orders rules of the same host and path.
+func compare(a, b *Rule) int {
+	method := func(r *Rule) int {
+		if r.Method != "" {
+			return 0
+		}
+		return 1
+	}
+	return cmp.Or(
+		cmp.Compare(method(a), method(b)),
+		-cmp.Compare(len(a.Headers), len(b.Headers)),
+		-cmp.Compare(len(a.Queries), len(b.Queries)),
+		a.Created.Compare(b.Created),
+		cmp.Compare(a.Origin, b.Origin),
+	)
+}
+
+func newPaths() *paths { return &paths{exact: map[string][]*Rule{}, prefix: map[string][]*Rule{}} }
+
+func (t *Table) host(name string) *paths {
+	if name == "" {
+		return t.any
+	}
+	hosts := t.exact
+	if below, ok := strings.CutPrefix(name, "*."); ok {
+		hosts, name = t.wildcard, below
+	}
+	p := hosts[name]
+	if p == nil {
+		p = newPaths()
+		hosts[name] = p
+	}
+	return p
+}
+
+func (p *paths) add(r *Rule) {
+	switch r.Path.Kind {
+	case Exact:
+		p.exact[r.Path.Value] = append(p.exact[r.Path.Value], r)
+	case Pattern:
+		p.patterns = append(p.patterns, pattern{compile(r.Path.Value), r})
+		slices.SortStableFunc(p.patterns, func(a, b pattern) int { return -cmp.Compare(letters(a.rule), letters(b.rule)) })
+	case Prefix:
+		v := strings.TrimSuffix(r.Path.Value, "/")
+		p.prefix[v] = append(p.prefix[v], r)
+	}
+}
+
+// letters is how much of a path a pattern fixes.
+func letters(r *Rule) int { return len(strings.ReplaceAll(r.Path.Value, "*", "")) }
+
+func compile(glob string) *regexp.Regexp {
+	parts := strings.Split(glob, "*")
+	for i := range parts {
+		parts[i] = regexp.QuoteMeta(parts[i])
+	}
+	return regexp.MustCompile("^" + strings.Join(parts, ".*") + "$")
+}
+
+// Find returns the rule of a request, or nil. The host is the request's without its port.
+func (t *Table) Find(r *http.Request, host string) *Rule {
+	if t == nil {
+		return nil
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	query := lazyQuery{url: r.URL}
+	if rule := t.exact[host].find(r, &query); rule != nil {
+		return rule
+	}
+	if _, below, ok := strings.Cut(host, "."); ok {
+		if rule := t.wildcard[below].find(r, &query); rule != nil {
+			return rule
+		}
+	}
+	if rule := t.any.find(r, &query); rule != nil {
+		return rule
+	}
+	return t.fallback
+}
+
+func (p *paths) find(r *http.Request, query *lazyQuery) *Rule {
+	if p == nil {
+		return nil
+	}
+	path := r.URL.Path
+	if path == "" {
+		path = "/"
+	}
+	if rule := first(p.exact[path], r, query); rule != nil {
+		return rule
+	}
+	for i := range p.patterns {
+		if p.patterns[i].re.MatchString(path) && p.patterns[i].rule.matches(r, query) {
+			return p.patterns[i].rule
+		}
+	}
+	for at := len(path); at >= 0; at = strings.LastIndexByte(path[:at], '/') {
+		if rule := first(p.prefix[path[:at]], r, query); rule != nil {
+			return rule
+		}
+		if at == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+func first(rules []*Rule, r *http.Request, query *lazyQuery) *Rule {
+	for _, rule := range rules {
+		if rule.matches(r, query) {
+			return rule
+		}
+	}
+	return nil
+}
+
+// matches compares what is not found by a look-up.
+func (r *Rule) matches(req *http.Request, query *lazyQuery) bool {
+	if r.Method != "" && r.Method != req.Method {
+		return false
+	}
+	for _, h := range r.Headers {
+		values, ok := req.Header[h.Name]
+		if !ok || !h.is(strings.Join(values, ",")) {
+			return false
+		}
+	}
+	for _, q := range r.Queries {
+		values, ok := query.get()[q.Name]
+		if !ok || !q.is(values[0]) {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *Value) is(s string) bool {
+	if v.RE != nil {
+		return v.RE.MatchString(s)
+	}
+	return s == v.Exact
+}
+
+// lazyQuery parses the query when a rule asks for it.
+type lazyQuery struct {
+	url    *url.URL
+	values url.Values
+}
+
+func (q *lazyQuery) get() url.Values {
+	if q.values == nil {
+		q.values = q.url.Query()
+	}
+	return q.values
+}
