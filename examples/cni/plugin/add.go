@@ -169,6 +169,7 @@ func (r *request) plan(a *record.Attachment, sets []ipam.Set, addrs []address) e
 		}
 	}
 	a.Forwards = aim(a.Forwards, a.Addresses)
+	a.Loopback = len(a.Forwards) > 0 && *r.net.SNAT
 	a.Node = r.nodeSysctls(addrs)
 	a.Tuning = r.tuning(addrs)
 	if a.Chained {

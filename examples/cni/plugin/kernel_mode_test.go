@@ -38,7 +38,7 @@ func TestTraffic(t *testing.T) {
 			n.ok(t, "CHECK", b, published)
 			a4, a6 := addrs(t, ra)
 			b4, b6 := addrs(t, rb)
-			for _, x := range []struct{ a, b, node, outside string }{{a4, b4, node4, outside4}, {a6, b6, node6, outside6}} {
+			for _, x := range []struct{ a, b, node, outside, loopback string }{{a4, b4, node4, outside4, "127.0.0.1"}, {a6, b6, node6, outside6, "::1"}} {
 				serve(t, b.ns, on(x.b, 80))
 				serve(t, world, on(x.outside, 80))
 				require.Equal(t, x.a, ask(t, a.ns, on(x.b, 80)), "pod to pod")
@@ -46,6 +46,7 @@ func TestTraffic(t *testing.T) {
 				require.NotEmpty(t, ask(t, n.ns, on(x.b, 80)), "node to pod")
 				require.Equal(t, x.outside, ask(t, world, on(x.node, 8080)), "host port from outside, whose address the pod sees")
 				require.NotEmpty(t, ask(t, n.ns, on(x.node, 8080)), "host port from the node")
+				require.NotEmpty(t, ask(t, n.ns, on(x.loopback, 8080)), "host port from localhost")
 				require.NotEmpty(t, ask(t, a.ns, on(x.node, 8080)), "host port from another pod")
 				require.NotEmpty(t, ask(t, b.ns, on(x.node, 8080)), "host port from the pod itself")
 			}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/nat"
 )
@@ -34,7 +35,7 @@ func withTable(ctx context.Context, s record.Store, fn func(*nat.Client) error) 
 
 // change is an attachment's part of the table.
 func change(a *record.Attachment) nat.Change {
-	c := nat.Change{Set: a.Forwards}
+	c := nat.Change{Set: a.Forwards, SetLocalhost: a.Localhost}
 	for _, p := range a.Masquerade {
 		c.SetNetworks = append(c.SetNetworks, nat.Network{Prefix: p, Name: a.Network[:min(len(a.Network), 64)]})
 	}
@@ -45,6 +46,13 @@ func change(a *record.Attachment) nat.Change {
 func publish(ctx context.Context, s record.Store, a *record.Attachment) error {
 	if len(a.Masquerade)+len(a.Forwards) == 0 {
 		return nil
+	}
+	if a.Loopback {
+		// Any address of the node will do that the container can answer to: the one that the node itself would use.
+		var err error
+		if a.Localhost, err = links.SourcesTo(ctx, a.Forwards); err != nil {
+			return err
+		}
 	}
 	return withTable(ctx, s, func(c *nat.Client) error { return update(ctx, c, s, a) })
 }
@@ -88,6 +96,11 @@ func contribute(s nat.State, a *record.Attachment) nat.State {
 			s.Networks = append(s.Networks, n)
 		}
 	}
+	for _, l := range c.SetLocalhost {
+		if !slices.ContainsFunc(s.Localhost, func(o netip.Addr) bool { return o.Is4() == l.Is4() }) {
+			s.Localhost = append(s.Localhost, l)
+		}
+	}
 	for _, f := range c.Set {
 		if !slices.ContainsFunc(s.Forwards, func(o nat.Forward) bool { return o.Key() == f.Key() }) {
 			s.Forwards = append(s.Forwards, f)
@@ -113,15 +126,16 @@ func withdraw(ctx context.Context, s record.Store, gone ...*record.Attachment) e
 		return nil
 	}
 	return withTable(ctx, s, func(t *nat.Client) error {
-		idle, last, err := idle(s, gone)
+		idle, stays, err := idle(s, gone)
 		if err != nil {
 			return err
 		}
-		if last {
+		if stays == nil {
 			_, err = t.Sync(ctx, nat.State{})
 			return err
 		}
-		c.DropNetworks = idle
+		// The node's address that stood for its loopback addresses may go with a point-to-point link.
+		c.DropNetworks, c.SetLocalhost = idle, stays.Localhost
 		if len(c.Drop)+len(idle) == 0 {
 			return nil
 		}
@@ -130,8 +144,9 @@ func withdraw(ctx context.Context, s record.Store, gone ...*record.Attachment) e
 	})
 }
 
-// idle are the networks of gone that no attachment that stays needs. last says that none that stays needs anything of the table.
-func idle(s record.Store, gone []*record.Attachment) (out []netip.Prefix, last bool, err error) {
+// idle are the networks of gone that no attachment that stays needs. stays is one of those that need anything of the table; nil: none
+// does.
+func idle(s record.Store, gone []*record.Attachment) (out []netip.Prefix, stays *record.Attachment, err error) {
 	leaving := map[record.Key]bool{}
 	for _, a := range gone {
 		leaving[a.Key] = true
@@ -143,32 +158,31 @@ func idle(s record.Store, gone []*record.Attachment) (out []netip.Prefix, last b
 	}
 	networks, err := s.Networks()
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	own := gone[0].Network // it is there that another one is found soonest
 	networks = append([]string{own}, slices.DeleteFunc(networks, func(n string) bool { return n == own })...)
-	last = true
 	for _, n := range networks {
 		files, err := s.List(n)
 		if err != nil {
-			return nil, false, err
+			return nil, nil, err
 		}
 		for _, name := range files {
 			a, err := s.Peek(n, name)
 			if err != nil {
-				return nil, false, err
+				return nil, nil, err
 			}
-			if a == nil || leaving[a.Key] {
+			if a == nil || leaving[a.Key] || len(a.Masquerade)+len(a.Forwards) == 0 {
 				continue
 			}
-			last = last && len(a.Masquerade)+len(a.Forwards) == 0
+			stays = a
 			out = slices.DeleteFunc(out, func(p netip.Prefix) bool { return slices.Contains(a.Masquerade, p) })
-			if len(out) == 0 && !last {
-				return nil, false, nil
+			if len(out) == 0 {
+				return nil, stays, nil
 			}
 		}
 	}
-	return out, last, nil
+	return out, stays, nil
 }
 
 // lostEntries are the elements of the table that are missing or not as they were, and claims on ports. What the table has lost is put
@@ -190,11 +204,17 @@ func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out
 				out = append(out, fmt.Errorf("table %s was broken, and is made again, with host port %s", tableName, f.Key()))
 			}
 			out = append(out, err)
-		case p.Empty():
-			return nil
 		}
+		lost := false
 		for line := range strings.Lines(p.String()) {
+			if strings.HasPrefix(line, "~ localhost") {
+				continue // another container's, which serves as well
+			}
+			lost = true
 			out = append(out, fmt.Errorf("table %s lost, and has again: %s", tableName, strings.TrimSpace(strings.TrimLeft(line, "+~ "))))
+		}
+		if !lost && err == nil {
+			return nil
 		}
 		return update(ctx, c, s, a)
 	})
