@@ -139,6 +139,7 @@ func (t *transaction) begin(p Plan) []flow {
 		t.create = true
 		c.world = newWorld(c.lay)
 		c.world.begin(t.edits)
+		c.world.expect(p, t.edits)
 	case c.canOwn && !c.owned && c.orphan:
 		t.batch.OwnTable(c.lay.table)
 		t.takeOver = true
@@ -196,6 +197,7 @@ func (t *transaction) write() {
 		t.c.world.settle(t.edits)
 	}
 	table, e := t.c.lay.table, t.edits
+	t.batch.Grow(e.size * perElement)
 	for _, s := range e.order {
 		t.batch.DelElements(table, s, e.sets[s].del)
 	}

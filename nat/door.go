@@ -63,7 +63,7 @@ func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) err
 			if err != nil {
 				return err
 			}
-			el.Data = nft.AppendUint32(nil, number)
+			el.Data = nft.AppendUint32(e.bytes(4), number)
 		}
 		if i == 0 {
 			el.Comment, el.Extra = next.Name, next.notes()

@@ -18,6 +18,9 @@ type edits struct {
 	// after the elements that lead to them.
 	open, shut []lane
 	size       int // elements
+	// room is for keys and values: thousands of small ones from a few pieces
+	// of memory.
+	room []byte
 	// rules are chains that get other rules.
 	rules []*nft.Chain
 }
@@ -47,6 +50,23 @@ func (e *edits) del(s *nft.Set, list ...nft.Element) {
 	se := e.of(s)
 	se.del = append(se.del, list...)
 	e.size += len(list)
+}
+
+// bytes returns an empty slice with room for n bytes.
+func (e *edits) bytes(n int) []byte {
+	const piece = 32 << 10
+	if cap(e.room)-len(e.room) < n {
+		e.room = make([]byte, 0, max(n, min(piece, 64*(1+e.size))))
+	}
+	at := len(e.room)
+	e.room = e.room[:at+n]
+	return e.room[at : at : at+n]
+}
+
+// expect makes room for that many additions to a set.
+func (e *edits) expect(s *nft.Set, n int) {
+	se := e.of(s)
+	se.add = slices.Grow(se.add, n)
 }
 
 // undo takes back the addition of an element and says whether there was one.

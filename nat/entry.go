@@ -22,7 +22,7 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 		next.slots, next.near = want.place(old.slots, want.To), want.place(old.near, want.Near)
 	}
 	f := w.lay.of(k.Addr)
-	key := forwardKey(k)
+	key := appendForwardKey(e.bytes(28), k)
 	w.slots(f, key, have, next, e)
 	if err := w.entrance(f, key, have, next, e); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (w *world) flags(f *family, key []byte, have, next *entry, e *edits) {
 		e.del(f.masquerade, nft.Element{Key: key})
 	}
 	if is != 0 {
-		e.add(f.masquerade, nft.Element{Key: key, Data: nft.AppendUint32(nil, is)})
+		e.add(f.masquerade, nft.Element{Key: key, Data: nft.AppendUint32(e.bytes(4), is)})
 	}
 }
 
@@ -163,7 +163,9 @@ func unspecified(a netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-func forwardKey(k Key) []byte {
-	b := nft.AppendAddr(make([]byte, 0, 28), k.Addr)
+func forwardKey(k Key) []byte { return appendForwardKey(make([]byte, 0, 28), k) }
+
+func appendForwardKey(b []byte, k Key) []byte {
+	b = nft.AppendAddr(b, k.Addr)
 	return nft.AppendPort(nft.AppendProto(b, uint8(k.Proto)), k.Port)
 }

@@ -58,12 +58,12 @@ func (f *family) slotRange(key []byte, first uint32, old, now []netip.AddrPort, 
 		if i < len(old) && i < len(now) && old[i] == now[i] && before[old[i]] == after[now[i]] {
 			continue
 		}
-		k := nft.AppendUint32(slices.Clone(key), first+uint32(i))
+		k := nft.AppendUint32(append(e.bytes(len(key)+4), key...), first+uint32(i))
 		if i < len(old) {
 			e.del(f.targets, nft.Element{Key: k})
 		}
 		if i < len(now) {
-			e.add(f.targets, targetElement(k, now[i], after[now[i]]))
+			e.add(f.targets, targetElement(e, k, now[i], after[now[i]]))
 		}
 	}
 }
@@ -86,8 +86,8 @@ func (en *entry) shares(targets []Target) map[netip.AddrPort]int {
 	return m
 }
 
-func targetElement(key []byte, t netip.AddrPort, share int) nft.Element {
-	el := nft.Element{Key: key, Data: nft.AppendPort(nft.AppendAddr(make([]byte, 0, 20), t.Addr()), t.Port())}
+func targetElement(e *edits, key []byte, t netip.AddrPort, share int) nft.Element {
+	el := nft.Element{Key: key, Data: nft.AppendPort(nft.AppendAddr(e.bytes(20), t.Addr()), t.Port())}
 	if share > 1 {
 		el.Extra = binary.AppendUvarint(nil, uint64(share))
 	}

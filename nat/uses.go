@@ -43,12 +43,15 @@ func (u *uses) count(a netip.Addr) {
 func (u *uses) note(a netip.Addr, n int32) { u.m[a] = use{n: n, had: n} }
 
 // settle makes the elements have the counts.
-func (u *uses) settle(set func(netip.Addr) *nft.Set, element func(netip.Addr) nft.Element, e *edits) {
+func (u *uses) settle(set func(netip.Addr) *nft.Set, element func([]byte, netip.Addr) nft.Element, e *edits) {
+	if n := len(u.dirty); n > 1000 {
+		e.expect(set(u.dirty[0]), n)
+	}
 	for _, a := range u.dirty {
 		v := u.m[a]
 		v.dirty = false
 		if v.n != v.had {
-			s, el := set(a), element(a)
+			s, el := set(a), element(e.bytes(32), a)
 			if v.had > 0 {
 				e.del(s, el)
 			}
@@ -77,12 +80,16 @@ func counted(e *nft.Element) int32 {
 
 // settle edits the elements that forwards share. It comes last.
 func (w *world) settle(e *edits) {
-	w.addresses.settle(func(a netip.Addr) *nft.Set { return w.lay.of(a).addresses }, addressElement, e)
-	w.hairpin.settle(func(a netip.Addr) *nft.Set { return w.lay.of(a).hairpin }, hairpinElement, e)
+	w.addresses.settle(func(a netip.Addr) *nft.Set { return w.lay.of(a).addresses }, appendAddress, e)
+	w.hairpin.settle(func(a netip.Addr) *nft.Set { return w.lay.of(a).hairpin }, appendHairpin, e)
 }
 
-func addressElement(a netip.Addr) nft.Element { return nft.Element{Key: a.AsSlice()} }
+func addressElement(a netip.Addr) nft.Element { return appendAddress(nil, a) }
 
-func hairpinElement(a netip.Addr) nft.Element {
-	return nft.Element{Key: nft.AppendAddr(nft.AppendAddr(make([]byte, 0, 32), a), a)}
+func hairpinElement(a netip.Addr) nft.Element { return appendHairpin(nil, a) }
+
+func appendAddress(b []byte, a netip.Addr) nft.Element { return nft.Element{Key: nft.AppendAddr(b, a)} }
+
+func appendHairpin(b []byte, a netip.Addr) nft.Element {
+	return nft.Element{Key: nft.AppendAddr(nft.AppendAddr(b, a), a)}
 }

@@ -47,8 +47,9 @@ func (p Plan) String() string {
 func Diff(have, want []Frontend) Plan {
 	key := func(f *Frontend) Key { return f.Key }
 	equal := func(a, b *Frontend) bool { return a.Equal(*b) }
-	var p Plan
-	for _, c := range plan.Diff(have, want, key, Key.compare, equal) {
+	changes := plan.Diff(have, want, key, Key.compare, equal)
+	p := Plan{Set: make([]Frontend, 0, len(changes)), ops: make([]plan.Op, 0, len(changes))}
+	for _, c := range changes {
 		if c.Want == nil {
 			p.Drop = append(p.Drop, c.Key)
 			continue

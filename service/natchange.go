@@ -26,7 +26,10 @@ type natChange struct {
 func natPart(p Plan) (natChange, error) {
 	var part natChange
 	var errs []error
-	set := make(map[nat.Key]bool, len(p.Set))
+	var set map[nat.Key]bool // needed only for what goes
+	if len(p.Drop) > 0 {
+		set = make(map[nat.Key]bool, len(p.Set))
+	}
 	part.set = make([]nat.Forward, 0, len(p.Set))
 	for i := range p.Set {
 		f := &p.Set[i]
@@ -43,7 +46,9 @@ func natPart(p Plan) (natChange, error) {
 			errs = append(errs, &UnservedError{Key: f.Key, Service: f.Service, Err: err})
 			continue
 		}
-		set[forward.Key()] = true
+		if set != nil {
+			set[forward.Key()] = true
+		}
 		part.set = append(part.set, forward)
 		part.inside = union(part.inside, f.Inside)
 		if f.Kind == KindNodePort {

@@ -82,8 +82,9 @@ func (p *Proxy) Sync(ctx context.Context, s State) (Plan, error) {
 		p.owned.take(d, func(claim, string, Name) {})
 		p.resolve(d.name)
 	}
-	plan := Diff(before, p.frontends())
-	return plan, p.apply(ctx, "sync", plan)
+	all := p.frontends()
+	plan := Diff(before, all)
+	return plan, p.applyOf(ctx, "sync", plan, all)
 }
 
 // Update takes in what changed, and has the Backend do what follows from it; when nothing does, the Backend is not called. Faulty Changes are refused
@@ -163,10 +164,18 @@ func (p *Proxy) resolve(n Name) []Frontend {
 
 // apply hands the plan to the Backend, together with what it missed before.
 func (p *Proxy) apply(ctx context.Context, op string, plan Plan) error {
+	return p.applyOf(ctx, op, plan, nil)
+}
+
+// applyOf is apply where all Frontends are known, or nil.
+func (p *Proxy) applyOf(ctx context.Context, op string, plan Plan, all []Frontend) error {
 	out := plan
 	switch {
 	case p.behind:
-		out = Plan{Full: true, Set: p.frontends()}
+		if all == nil {
+			all = p.frontends()
+		}
+		out = Plan{Full: true, Set: all}
 	case len(p.failed) > 0:
 		out.merge(p.missed(plan))
 	}

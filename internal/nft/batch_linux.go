@@ -2,6 +2,7 @@ package nft
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -43,6 +44,9 @@ func (b *Batch) Empty() bool { return b.changes == 0 }
 
 // Len is the size of the batch in bytes.
 func (b *Batch) Len() int { return len(b.w.b) }
+
+// Grow makes room for that many bytes more.
+func (b *Batch) Grow(n int) { b.w.b = slices.Grow(b.w.b, n) }
 
 // Changes is the number of messages so far.
 func (b *Batch) Changes() int { return b.changes }

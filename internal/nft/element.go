@@ -28,7 +28,14 @@ type Element struct {
 }
 
 // AppendAddr appends an address as part of a key or value.
-func AppendAddr(b []byte, a netip.Addr) []byte { return append(b, a.AsSlice()...) }
+func AppendAddr(b []byte, a netip.Addr) []byte {
+	if a.Is4() {
+		v := a.As4()
+		return append(b, v[:]...)
+	}
+	v := a.As16()
+	return append(b, v[:]...)
+}
 
 // AppendPort appends a port and its padding.
 func AppendPort(b []byte, port uint16) []byte { return append(b, byte(port>>8), byte(port), 0, 0) }

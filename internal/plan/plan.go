@@ -40,6 +40,9 @@ func (c Change[K, T]) Op() Op {
 // Diff pairs have and want by key and returns what differs, ordered by compare. Values for which equal is true are left out.
 // When a slice holds a key twice its last value counts.
 func Diff[K comparable, T any](have, want []T, key func(*T) K, compare func(a, b K) int, equal func(have, want *T) bool) []Change[K, T] {
+	if len(have) == 0 {
+		return additions(want, key, compare)
+	}
 	index := make(map[K]*T, len(have))
 	for i := range have {
 		index[key(&have[i])] = &have[i]
@@ -63,6 +66,30 @@ func Diff[K comparable, T any](have, want []T, key func(*T) K, compare func(a, b
 	}
 	slices.SortFunc(changes, func(a, b Change[K, T]) int { return compare(a.Key, b.Key) })
 	return changes
+}
+
+// additions is Diff from nothing, without looking anything up.
+func additions[K comparable, T any](want []T, key func(*T) K, compare func(a, b K) int) []Change[K, T] {
+	if len(want) == 0 {
+		return nil
+	}
+	changes := make([]Change[K, T], len(want))
+	for i := range want {
+		changes[i] = Change[K, T]{Key: key(&want[i]), Want: &want[i]}
+	}
+	byKey := func(a, b Change[K, T]) int { return compare(a.Key, b.Key) }
+	if !slices.IsSortedFunc(changes, byKey) {
+		slices.SortStableFunc(changes, byKey)
+	}
+	kept := changes[:1]
+	for _, c := range changes[1:] {
+		if last := &kept[len(kept)-1]; last.Key == c.Key {
+			*last = c
+			continue
+		}
+		kept = append(kept, c)
+	}
+	return kept
 }
 
 // Line is one printed change: its mark, the object, and optionally what changes in it.
