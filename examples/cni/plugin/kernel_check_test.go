@@ -47,7 +47,7 @@ func TestCheckNamesDamage(t *testing.T) {
 		{"UDP host port", []string{"0.0.0.0:8080/udp"}, "node", "nft delete element inet podplumb-cni forwards4 { 0.0.0.0 . udp . 8080 }"},
 		{"SCTP host port", []string{"[::]:8080/sctp"}, "node", "nft delete element inet podplumb-cni forwards6 { :: . sctp . 8080 }"},
 		{"host port's target", []string{"0.0.0.0:8080/tcp"}, "node", "nft delete element inet podplumb-cni targets4 { 0.0.0.0 . tcp . 8080 . 0 }"},
-		{"localhost", []string{"localhost"}, "node", "nft delete element inet podplumb-cni localhost4 { 127.0.0.1 }"},
+		{"localhost", []string{"table podplumb-cni", "0.0.0.0:8080/tcp"}, "node", "nft delete element inet podplumb-cni localhost4 { 127.0.0.1 }"},
 		{"all rules", []string{"table", "10.88.0.0/16", "[::]:8080/sctp"}, "node", "nft flush ruleset"},
 		{"limit towards the pod", []string{"queue of LINK", "8000000"}, "node", "tc qdisc del dev LINK root"},
 		{"limit from the pod", []string{"queue of IFB", "8000000"}, "node", "tc qdisc del dev IFB root"},

@@ -229,8 +229,8 @@ func (n *node) snapshotWithoutLeases(t testing.TB) string {
 	var lines []string
 	for line := range strings.Lines(in(t, n.ns, "ip", "-o", "link")) {
 		fields := strings.Fields(line)
-		if !strings.HasSuffix(fields[0], ":") {
-			continue // a remark of ip on a namespace that has just gone
+		if fields[0] == "Error:" {
+			continue // ip's remark on a namespace that has just gone
 		}
 		name, _, _ := strings.Cut(strings.TrimSuffix(fields[1], ":"), "@")
 		lines = append(lines, "link "+name)
