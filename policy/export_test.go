@@ -228,3 +228,7 @@ func (w World) Change(c Change) Plan {
 // Ruleset returns what the world compiles to, Evaluator its Evaluator.
 func (w World) Ruleset() Ruleset      { return *w.w.rules }
 func (w World) Evaluator() *Evaluator { return w.w.ev }
+
+// Fits says that a plan begins at a Ruleset; Applied is the Ruleset where it leads.
+func Fits(p Plan, r Ruleset) bool           { return p.fits(&r) }
+func Applied(p Plan, r Ruleset) (s Ruleset) { return p.applied(&r) }

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/podplumb/podplumb/policy"
 )
 
@@ -59,5 +57,3 @@ func FuzzCompile(f *testing.F) {
 		agree(t, s, policy.CompileAnyway(policy.Config{KeepLive: d.oneIn(2), Reject: d.oneIn(2)}, s))
 	})
 }
-
-var _ = require.Equal

@@ -61,9 +61,9 @@ func (r *Requirement) identity() string {
 	return part
 }
 
-// canonical returns what all selectors become that ask for the same in another order.
+// canonical returns what all selectors become that ask for the same in another order; nil for those that ask for nothing.
 func (s *Selector) canonical() *Selector {
-	if s == nil {
+	if s == nil || s.Empty() {
 		return nil
 	}
 	c := Selector{MatchLabels: s.MatchLabels}
@@ -87,6 +87,9 @@ func (m *matching) String() string {
 	}
 	if m.labels != nil {
 		parts = append(parts, "pods "+m.labels.String())
+	}
+	if len(parts) == 0 {
+		return "all pods"
 	}
 	return strings.Join(parts, " ")
 }

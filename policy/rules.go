@@ -129,7 +129,11 @@ func clusterPeers(d, f int, list []ClusterEgressPeer, deny bool) []condition {
 		case p.Pods != nil:
 			found.pods = append(found.pods, matching{spaces: p.Pods.NamespaceSelector.canonical(), labels: p.Pods.PodSelector.canonical()})
 		case p.Nodes != nil:
-			found.nodes = append(found.nodes, p.Nodes.canonical())
+			nodes := p.Nodes.canonical()
+			if nodes == nil {
+				nodes = &Selector{}
+			}
+			found.nodes = append(found.nodes, nodes)
 		case p.Networks != nil:
 			for _, s := range p.Networks {
 				if in, ok := parseNetwork(s); ok {

@@ -27,6 +27,7 @@ type world struct {
 	domains    map[string][]netip.Addr
 
 	sets     map[string]*setUse
+	portSets map[portSet]*setUse
 	nodeSets map[*setUse]struct{} // those that hold nodes' addresses
 	nameSets map[*setUse]struct{} // those that hold domain names' addresses
 	chains   map[string]*chainUse
@@ -105,7 +106,7 @@ func newWorld(c *Config) *world {
 		pods: map[Name]*pod{}, owners: map[netip.Addr][]*pod{}, byLabel: map[file]map[*pod]struct{}{},
 		byNode: map[string]map[*pod]struct{}{}, byPort: map[string]map[*pod]struct{}{},
 		matchers: newMatchers(), policies: map[policyKey]*rules{}, domains: map[string][]netip.Addr{},
-		sets: map[string]*setUse{}, nodeSets: map[*setUse]struct{}{}, nameSets: map[*setUse]struct{}{},
+		sets: map[string]*setUse{}, portSets: map[portSet]*setUse{}, nodeSets: map[*setUse]struct{}{}, nameSets: map[*setUse]struct{}{},
 		chains: map[string]*chainUse{}, counters: map[string]*counterUse{}, recipes: map[recipeKey]*draft{}, keys: map[string][]recipeKey{},
 		placed: map[netip.Addr]place{}, unplaced: map[netip.Addr]struct{}{}, unled: map[netip.Addr]struct{}{},
 	}

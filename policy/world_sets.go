@@ -64,6 +64,7 @@ func (w *world) fill(s *setUse) {
 		w.rules.put(s.set, e[0], strings.Join(e[1:], ""))
 	}
 	if s.port != nil {
+		w.portSets[portSet{s.family, *s.port}] = s
 		for p := range w.byPort[s.port.name] {
 			for _, a := range p.addrs {
 				w.refreshPortSet(s, a)
@@ -108,6 +109,9 @@ func (w *world) dropSet(s *setUse) {
 	delete(w.nodeSets, s)
 	delete(w.nameSets, s)
 	delete(w.sets, s.def.Name)
+	if s.port != nil {
+		delete(w.portSets, portSet{s.family, *s.port})
+	}
 	w.rules.dropSet(s.def.Name)
 }
 
@@ -180,11 +184,16 @@ func (w *world) resolves(name string, a netip.Addr) bool {
 // refreshPorts does for the sets of a port's name what refresh does for peers.
 func (w *world) refreshPorts(name string, a netip.Addr) {
 	for _, anyOwner := range []bool{false, true} {
-		want := namedPortSet(addrFamily(a), port{name, anyOwner})
-		if s := w.sets[want.def.Name]; s != nil {
+		if s := w.portSets[portSet{addrFamily(a), port{name, anyOwner}}]; s != nil {
 			w.refreshPortSet(s, a)
 		}
 	}
+}
+
+// portSet finds a set of named ports.
+type portSet struct {
+	family int
+	port   port
 }
 
 func (w *world) refreshPortSet(s *setUse, a netip.Addr) {
