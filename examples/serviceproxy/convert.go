@@ -78,6 +78,7 @@ func sliceFrom(s *discoveryv1.EndpointSlice) *service.EndpointSlice {
 			to.Endpoints[i].Hints = hints
 		}
 	}
+	to.Ports = make([]service.SlicePort, 0, len(s.Ports))
 	for _, p := range s.Ports {
 		to.Ports = append(to.Ports, service.SlicePort{Name: p.Name, Port: p.Port, Protocol: as[service.Protocol](p.Protocol), AppProtocol: p.AppProtocol})
 	}
