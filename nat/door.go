@@ -72,9 +72,7 @@ func (w *world) entrance(f *family, key []byte, have, next *entry, e *edits) err
 	}
 	for i, d := range from {
 		if d.lane != (lane{}) && !stays(d, i, to) {
-			// An unused lane stays for the next forward of its size: opening one
-			// costs more than a chain that nothing leads to.
-			w.leaveLane(d.lane)
+			w.leaveLane(d.lane, e)
 		}
 	}
 	return nil

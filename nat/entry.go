@@ -50,8 +50,11 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 
 // place fills the slots for a list of targets.
 func (f *Forward) place(old []netip.AddrPort, targets []Target) []netip.AddrPort {
-	if f.Algorithm == Maglev {
+	switch f.Algorithm {
+	case Maglev:
 		return maglev(targets)
+	case RoundRobin:
+		return turns(targets)
 	}
 	return place(old, targets)
 }
@@ -104,7 +107,7 @@ func (w *world) affinity(f *family, key []byte, have, next *entry, e *edits) err
 		e.add(f.sticky, nft.Element{Key: key, Data: nft.AppendUint32(nil, number)})
 	}
 	if was != 0 {
-		w.leaveLane(lane{learn: was})
+		w.leaveLane(lane{learn: was}, e)
 	}
 	return nil
 }

@@ -1,7 +1,9 @@
 package nat
 
 import (
+	"errors"
 	"math/bits"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -10,7 +12,8 @@ import (
 )
 
 // A lane is a chain that forwards share: one that draws one of a number of
-// slots, at random or by the client's address, or one that learns which target a client has.
+// slots, at random or by the client's address, or one that learns which target
+// a client has. A lane that draws in turn is for one forward alone.
 //
 // Up to exactLanes slots there is a lane for every number. Above, lanes lie a
 // sixteenth of an octave apart, so that there are at most 224 of them: a draw
@@ -24,6 +27,7 @@ type lane struct {
 	node   bool          // for forwards of an unspecified address
 	hash   bool          // by the client's address
 	sticky bool          // a client's earlier target comes first
+	turn   Key           // in turn, for this forward alone
 	learn  time.Duration // how long to keep a client's target; the rest is zero then
 }
 
@@ -48,7 +52,14 @@ func (s side) first() uint32 {
 
 // lane returns the lane of an entry for a number of slots.
 func (en *entry) lane(slots int, s side) lane {
-	return lane{side: s, size: laneSize(slots), node: en.Key().node(), sticky: en.Affinity != 0, hash: en.Algorithm != Random}
+	l := lane{side: s, size: laneSize(slots), node: en.Key().node(), sticky: en.Affinity != 0}
+	switch en.Algorithm {
+	case SourceHash, Maglev:
+		l.hash = true
+	case RoundRobin:
+		l.size, l.turn = slots, en.Key()
+	}
+	return l
 }
 
 func laneSize(slots int) int {
@@ -82,6 +93,7 @@ const (
 	nodePrefix   = "node-"
 	stickyPrefix = "sticky-"
 	learnPrefix  = "learn-"
+	turnPrefix   = "turn-"
 	splitName    = "near-or-far"
 )
 
@@ -92,8 +104,13 @@ func (l lane) name() string {
 		return learnPrefix + strconv.Itoa(int(l.learn/time.Second))
 	}
 	name := lanePrefix + strconv.Itoa(l.size)
-	if l.hash {
+	switch {
+	case l.hash:
 		name = hashPrefix + strconv.Itoa(l.size)
+	case l.turn != (Key{}):
+		// nft does not take a colon in a name.
+		addr := strings.ReplaceAll(l.turn.Addr.String(), ":", "_")
+		name = turnPrefix + strings.Join([]string{l.turn.Proto.String(), strconv.Itoa(int(l.turn.Port)), addr, strconv.Itoa(l.size)}, "-")
 	}
 	if l.sticky {
 		name = stickyPrefix + name
@@ -127,6 +144,9 @@ func parseLane(name string) (lane, bool) {
 		}
 	}
 	name, l.sticky = strings.CutPrefix(name, stickyPrefix)
+	if rest, ok := strings.CutPrefix(name, turnPrefix); ok {
+		return parseTurn(l, rest)
+	}
 	digits, ok := strings.CutPrefix(name, lanePrefix)
 	if !ok {
 		digits, ok = strings.CutPrefix(name, hashPrefix)
@@ -135,6 +155,24 @@ func parseLane(name string) (lane, bool) {
 	n, err := strconv.Atoi(digits)
 	l.size = n
 	return l, ok && err == nil && n >= 1 && n <= maxSlots && laneSize(n) == n
+}
+
+// parseTurn completes a lane of one forward.
+func parseTurn(l lane, name string) (lane, bool) {
+	parts := strings.Split(name, "-")
+	if len(parts) != 4 {
+		return l, false
+	}
+	for _, p := range []Proto{TCP, UDP, SCTP} {
+		if p.String() == parts[0] {
+			l.turn.Proto = p
+		}
+	}
+	port, err := strconv.ParseUint(parts[1], 10, 16)
+	addr, err2 := netip.ParseAddr(strings.ReplaceAll(parts[2], "_", ":"))
+	size, err3 := strconv.Atoi(parts[3])
+	l.turn.Port, l.turn.Addr, l.size = uint16(port), addr, size
+	return l, errors.Join(err, err2, err3) == nil && l.turn.Proto != 0 && size >= 1 && size <= maxSlots && l.node == l.turn.node()
 }
 
 // chain returns the lane's chain. The mark has done its work when the chain
@@ -154,7 +192,9 @@ func (l lane) chain(lay *layout) *nft.Chain {
 			}))
 			continue
 		}
-		c.Rules = append(c.Rules, l.draws(f)...)
+		if l.turn == (Key{}) || l.turn.Addr.Is4() == f.is4() {
+			c.Rules = append(c.Rules, l.draws(f)...)
+		}
 	}
 	return c
 }
@@ -166,11 +206,13 @@ func (l lane) draws(f *family) []nft.Rule {
 		rules = append(rules, rule(nft.DNAT{To: nft.Mapped{Key: key, Map: f.affinity}}))
 	}
 	numbers := []int{l.sure()}
-	if l.size > exactLanes {
+	if l.turn != (Key{}) {
+		numbers[0] = l.size
+	} else if l.size > exactLanes {
 		numbers = []int{l.size, l.size, l.size, l.sure()}
 	}
 	for i, n := range numbers {
-		slot := nft.Expr(nft.Drawn{Mod: uint32(n), Offset: l.side.first()})
+		slot := nft.Expr(nft.Drawn{Mod: uint32(n), Offset: l.side.first(), InTurn: l.turn != (Key{})})
 		if l.hash {
 			slot = nft.Hashed{Of: f.saddr, Mod: uint32(n), Seed: hashSeed + uint32(i), Offset: l.side.first()}
 		}

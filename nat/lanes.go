@@ -35,11 +35,24 @@ func (w *world) takeLane(l lane, e *edits) (uint32, error) {
 	return uint32(number), nil
 }
 
-// leaveLane takes a forward out of a lane.
-func (w *world) leaveLane(l lane) {
-	if u := w.lanes[l]; u != nil {
-		u.count--
+// leaveLane takes a forward out of a lane. An unused lane stays for the next
+// forward of its size: opening one costs more than a chain that nothing leads
+// to. Only one for a single forward goes with it.
+func (w *world) leaveLane(l lane, e *edits) {
+	u := w.lanes[l]
+	if u == nil {
+		return
 	}
+	if u.count--; u.count <= 0 && l.turn != (Key{}) {
+		w.shutLane(l, e)
+	}
+}
+
+func (w *world) shutLane(l lane, e *edits) {
+	e.del(w.lay.mapOf(l), w.laneElement(l))
+	e.shut = append(e.shut, l)
+	w.numbers[w.lanes[l].number] = false
+	delete(w.lanes, l)
 }
 
 // errPartial says that a change needs to know more than what it is about.
@@ -50,9 +63,7 @@ var errPartial = errors.New("more of the table has to be known")
 func (w *world) dropLane(e *edits) int {
 	for l, u := range w.lanes {
 		if u.count == 0 && !slices.Contains(e.open, l) {
-			e.del(w.lay.mapOf(l), w.laneElement(l))
-			e.shut = append(e.shut, l)
-			delete(w.lanes, l)
+			w.shutLane(l, e)
 			return int(u.number)
 		}
 	}

@@ -222,6 +222,9 @@ func (r *reader) targets(en *entry, slots []netip.AddrPort) []Target {
 		}
 		r.bad = r.bad || !slices.Equal(slots, maglev(list))
 	}
+	if en.Algorithm == RoundRobin {
+		r.bad = r.bad || !slices.Equal(slots, turns(list))
+	}
 	return list
 }
 

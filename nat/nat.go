@@ -185,6 +185,12 @@ const (
 	// et al., Maglev: A Fast and Reliable Software Network Load Balancer,
 	// NSDI 2016, section 3.4.)
 	Maglev
+	// RoundRobin gives each connection to the target after the last one's;
+	// of targets with weights, each comes up in proportion, evenly spread. A
+	// forward by it has a chain of its own, for the kernel counts turns by
+	// rule: there can be as many as Config.Mark has numbers (255, as it is),
+	// and a change of the number of targets begins the turns anew.
+	RoundRobin
 )
 
 func (a Algorithm) String() string {
@@ -195,6 +201,8 @@ func (a Algorithm) String() string {
 		return "source hash"
 	case Maglev:
 		return "maglev"
+	case RoundRobin:
+		return "round robin"
 	}
 	return "algorithm(" + strconv.Itoa(int(a)) + ")"
 }

@@ -235,8 +235,8 @@ func randomState(r *rand.Rand) nat.State {
 					f.Deny = append(f.Deny, p)
 				}
 			}
-			if r.IntN(8) == 0 {
-				f.Algorithm = nat.SourceHash
+			if r.IntN(6) == 0 {
+				f.Algorithm = []nat.Algorithm{nat.SourceHash, nat.RoundRobin}[r.IntN(2)]
 			}
 			if r.IntN(4) == 0 && !addr.IsUnspecified() {
 				f.Elsewhere, f.Algorithm, f.Affinity = true, nat.Random, 0

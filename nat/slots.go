@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net/netip"
 	"slices"
@@ -33,6 +34,34 @@ func place(old []netip.AddrPort, targets []Target) []netip.AddrPort {
 			}
 			slots[free] = at
 		}
+	}
+	return slots
+}
+
+// turns spreads each target's slots evenly over the round.
+func turns(targets []Target) []netip.AddrPort {
+	type turn struct {
+		target, nth int
+	}
+	var list []turn
+	for i, t := range targets {
+		for n := range t.Weight {
+			list = append(list, turn{i, n})
+		}
+	}
+	// The nth of w turns is due at n/w of the round, and later targets a part of
+	// that later, so that not all of those with few turns come up together.
+	due := func(t turn) (num, den int) {
+		return t.nth*len(targets) + t.target, targets[t.target].Weight
+	}
+	slices.SortStableFunc(list, func(a, b turn) int {
+		an, ad := due(a)
+		bn, bd := due(b)
+		return cmp.Compare(an*bd, bn*ad)
+	})
+	slots := make([]netip.AddrPort, len(list))
+	for i, t := range list {
+		slots[i] = netip.AddrPortFrom(targets[t.target].Addr, targets[t.target].Port)
 	}
 	return slots
 }

@@ -177,7 +177,7 @@ func (f *faults) forward(at string, w *Forward) {
 	}
 	f.name(at+".name", w.Name)
 	f.refusal(at+".empty", w.Empty)
-	if w.Algorithm > Maglev {
+	if w.Algorithm > RoundRobin {
 		f.add(at+".algorithm", "unknown %s", w.Algorithm)
 	}
 	if w.Drain > DrainReset {
