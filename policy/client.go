@@ -1,6 +1,9 @@
 package policy
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // New returns a Client for the table that c names. It opens one socket and changes nothing; what the table holds is read by the first
 // method that needs it.
@@ -55,6 +58,14 @@ type Counter struct {
 	Packets uint64
 	Bytes   uint64
 }
+
+// String prints "3 packets, 180 bytes: NetworkPolicy db/allow-web ingress[0]".
+func (c Counter) String() string {
+	return fmt.Sprintf("%d packets, %d bytes: %s", c.Packets, c.Bytes, c.By.label())
+}
+
+// String prints "TCP 10.244.1.5 -> 10.244.2.3:5432 denied: " and what decided.
+func (d Denial) String() string { return d.Packet.String() + " denied: " + d.By.String() }
 
 // Denial is a packet that was denied.
 type Denial struct {

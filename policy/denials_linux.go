@@ -92,6 +92,11 @@ func (c *Client) denial(got nft.Logged) (Denial, bool) {
 		return Denial{}, false
 	}
 	d := Denial{Packet: p, By: use.by}
+	// What the objects say now tells more, if it comes to the same.
+	if v := c.world.ev.Evaluate(p); !v.Allowed && v.By.counter() == got.Prefix {
+		d.By = v.By
+		return d, true
+	}
 	at := p.Src
 	if d.By.Direction == Ingress {
 		at = p.Dst
