@@ -1,0 +1,204 @@
+// The ingress example leads HTTP requests from outside to Services by host and path, as Ingress objects say
+// (networking.k8s.io/v1).
+//
+//	ingress -f DIR -http :80 -https :443           follow a directory of manifests
+//	ingress -kubeconfig FILE -address 192.0.2.10   follow an API server, and write the address into the status of Ingresses
+//	ingress -f DIR route shop.example/api/v1       say which rule and which endpoints a request meets
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/podplumb/podplumb/examples/ingress/listen"
+	"github.com/podplumb/podplumb/examples/ingress/proxy"
+	"github.com/podplumb/podplumb/examples/ingress/upstream"
+	"github.com/podplumb/podplumb/examples/internal/run"
+	"github.com/podplumb/podplumb/examples/internal/source"
+	"github.com/podplumb/podplumb/netns"
+)
+
+func main() { run.Main(Run) }
+
+type options struct {
+	directory, kubeconfig, master string
+	http, https                   []string
+	metrics, netns, controller    string
+	addresses                     []netip.Addr
+	proxies                       []netip.Prefix
+	quiet                         bool
+
+	api *rest.Config // when the objects come from there
+}
+
+// Run is the example.
+func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var o options
+	flags := flag.NewFlagSet("ingress", flag.ContinueOnError)
+	flags.StringVar(&o.directory, "f", "", "directory of manifests to follow, or one file")
+	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the API server to follow")
+	flags.StringVar(&o.master, "master", "", "address of the API server, in place of the kubeconfig's")
+	list(flags, "http", "addresses for HTTP, separated by commas", &o.http, func(s string) (string, error) { return s, nil })
+	list(flags, "https", "addresses for HTTPS, separated by commas", &o.https, func(s string) (string, error) { return s, nil })
+	flags.StringVar(&o.netns, "netns", "", "network namespace to serve and to reach endpoints in: a name of `ip netns` or a path")
+	flags.StringVar(&o.metrics, "metrics", "", "address for Prometheus's /metrics and for /ready, in the process's own network namespace")
+	flags.StringVar(&o.controller, "controller", "podplumb.github.io/ingress", "which IngressClasses are served: those with this controller")
+	list(flags, "address", "addresses of this ingress for the status of Ingresses", &o.addresses, netip.ParseAddr)
+	list(flags, "proxy-protocol", "networks of load balancers that speak the PROXY protocol; connections from elsewhere are refused then", &o.proxies, netip.ParsePrefix)
+	flags.BoolVar(&o.quiet, "quiet", false, "no access log")
+	request, args := cutRequest(args)
+	if code, ok := run.Parse(flags, args, stderr); !ok {
+		return code
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+	do := serve
+	if request != nil {
+		do = func(ctx context.Context, o *options, _ io.Writer, log *slog.Logger) error {
+			return explain(ctx, o, request, stdout, log)
+		}
+	}
+	if err := do(ctx, &o, stdout, log); err != nil {
+		return run.Explain(ctx, stderr, "ingress", err)
+	}
+	return run.Proved
+}
+
+// list adds a flag whose value is a list with commas.
+func list[T any](flags *flag.FlagSet, name, usage string, to *[]T, parse func(string) (T, error)) {
+	flags.Func(name, usage, func(text string) error {
+		*to = nil
+		var faults []error
+		for item := range strings.SplitSeq(text, ",") {
+			v, err := parse(strings.TrimSpace(item))
+			if err != nil {
+				faults = append(faults, err)
+			}
+			*to = append(*to, v)
+		}
+		return errors.Join(faults...)
+	})
+}
+
+// serve opens the sockets, follows the objects and serves until ctx ends.
+func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) error {
+	if len(o.http)+len(o.https) == 0 {
+		return errors.New("-http or -https: nothing to serve")
+	}
+	objects, err := o.source()
+	if err != nil {
+		return err
+	}
+	open, dial, done, err := o.network()
+	if err != nil {
+		return err
+	}
+	defer done()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	metrics, err := proxy.NewMetrics(registry)
+	if err != nil {
+		return err
+	}
+	var access *slog.Logger
+	if !o.quiet {
+		access = slog.New(slog.NewJSONHandler(stdout, nil))
+	}
+	transport := upstream.NewTransport(dial)
+	defer transport.Close()
+	p := proxy.New(transport, metrics, access)
+	w := newWorld(o.controller, p.Set, log)
+
+	group, ctx := errgroup.WithContext(ctx)
+	for i, address := range append(append([]string{}, o.http...), o.https...) {
+		l, err := open(ctx, "tcp", address)
+		if err != nil {
+			return err // what was opened before is closed with the process
+		}
+		config := listen.Config{Handler: p, Proxies: o.proxies, Context: func(ctx context.Context, secure bool) context.Context {
+			if secure {
+				return proxy.WithSecure(ctx)
+			}
+			return ctx
+		}}
+		if i >= len(o.http) {
+			config.Certificate = p.Certificate
+		}
+		log.Info("serving", "address", l.Addr().String(), "tls", config.Certificate != nil)
+		group.Go(func() error { return listen.Serve(ctx, l, config) })
+	}
+	group.Go(func() error { return w.follow(ctx, objects) })
+	group.Go(func() error { return w.publish(ctx) })
+	if o.api != nil && len(o.addresses) > 0 {
+		group.Go(func() error { return w.tellStatus(ctx, o.api, o.addresses) })
+	}
+	if o.metrics != "" {
+		group.Go(func() error { return tell(ctx, o.metrics, registry, w) })
+	}
+	return group.Wait()
+}
+
+func (o *options) source() (source.Source, error) {
+	if o.directory != "" {
+		if o.kubeconfig != "" || o.master != "" {
+			return nil, errors.New("-f and -kubeconfig or -master: the objects come from one place")
+		}
+		return source.Directory(o.directory), nil
+	}
+	config, err := clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig)
+	if err != nil {
+		return nil, fmt.Errorf("%w (-f DIR takes the objects from manifests instead)", err)
+	}
+	config.UserAgent, o.api = "podplumb-ingress", config
+	return source.APIServer{Config: config}, nil
+}
+
+type opener func(ctx context.Context, network, address string) (net.Listener, error)
+
+// network returns how to listen, and how to dial: in the process's own namespace, or in another.
+func (o *options) network() (open opener, dial upstream.Dial, done func(), err error) {
+	if o.netns == "" {
+		return new(net.ListenConfig).Listen, nil, func() {}, nil
+	}
+	by := netns.OpenName
+	if strings.Contains(o.netns, "/") {
+		by = netns.Open
+	}
+	ns, err := by(o.netns)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return ns.Listen, ns.DialContext, func() { _ = ns.Close() }, nil
+}
+
+// tell serves the counters, and /ready once the objects are known.
+func tell(ctx context.Context, address string, registry *prometheus.Registry, w *world) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /ready", func(rw http.ResponseWriter, _ *http.Request) {
+		if !w.ready.Load() {
+			http.Error(rw, "the objects are not known yet", http.StatusServiceUnavailable)
+		}
+	})
+	s := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
+	if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,222 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"path"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/felixge/httpsnoop"
+
+	"github.com/podplumb/podplumb/examples/ingress/route"
+	"github.com/podplumb/podplumb/examples/ingress/strict"
+	"github.com/podplumb/podplumb/examples/ingress/upstream"
+)
+
+// statusClientClosed is what is noted of a request whose client went away.
+const statusClientClosed = 499
+
+// Proxy is the handler. Make it with New.
+type Proxy struct {
+	snapshot  atomic.Pointer[Snapshot]
+	transport *upstream.Transport
+	reverse   *httputil.ReverseProxy
+	metrics   *Metrics
+	access    *slog.Logger
+}
+
+// New returns a Proxy that carries requests with the transport. Metrics and the access log may be nil.
+func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *Proxy {
+	p := &Proxy{transport: transport, metrics: metrics, access: access}
+	p.snapshot.Store(&Snapshot{})
+	p.reverse = &httputil.ReverseProxy{
+		Rewrite:       rewrite,
+		Transport:     carrier{p},
+		FlushInterval: -1, // streams pass as they come
+		ModifyResponse: func(r *http.Response) error {
+			if c := strict.From(r.Request.Context()); c != nil && r.StatusCode == http.StatusSwitchingProtocols {
+				c.Switch()
+			}
+			return nil
+		},
+		ErrorHandler: failed,
+		ErrorLog:     log.New(io.Discard, "", 0), // the access log has what happens
+	}
+	return p
+}
+
+// Set has requests from now on treated by s.
+func (p *Proxy) Set(s *Snapshot) { p.snapshot.Store(s) }
+
+// Certificate is for tls.Config.GetCertificate.
+func (p *Proxy) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return p.snapshot.Load().Certificates.Find(hello.ServerName)
+}
+
+// passage is a request on its way through.
+type passage struct {
+	snapshot *Snapshot
+	rule     *route.Rule
+	backend  route.Backend
+	err      error
+}
+
+type key struct{}
+
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin := time.Now()
+	on := &passage{snapshot: p.snapshot.Load()}
+	r = r.WithContext(context.WithValue(r.Context(), key{}, on))
+	underWay := p.metrics.begin()
+	seen := httpsnoop.CaptureMetricsFn(w, func(w http.ResponseWriter) { p.serve(w, r, on) })
+	underWay()
+	code := seen.Code
+	if errors.Is(on.err, context.Canceled) && r.Context().Err() != nil {
+		code = statusClientClosed
+	}
+	p.metrics.end(on, r, code, time.Since(begin))
+	p.log(on, r, code, seen.Written, time.Since(begin))
+}
+
+func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {
+	if up := r.Header.Get("Upgrade"); up != "" && !strings.EqualFold(up, "websocket") {
+		http.Error(w, "an upgrade to anything but a WebSocket is refused", http.StatusBadRequest)
+		return
+	}
+	if clean(r) {
+		on.rule = on.snapshot.Routes.Find(r, hostOf(r))
+	}
+	if on.rule == nil {
+		http.Error(w, "no rule for this host and path", http.StatusNotFound)
+		return
+	}
+	var ok bool
+	if on.backend, ok = choose(on.rule.To.Backends); !ok {
+		http.Error(w, "the rule has no backend", http.StatusInternalServerError)
+		return
+	}
+	p.reverse.ServeHTTP(w, r)
+}
+
+// clean resolves . and .. and empty elements of the path. It is false for one that would lead out of the root.
+func clean(r *http.Request) bool {
+	p := r.URL.Path
+	if p == "" || p == "*" {
+		return p == ""
+	}
+	if p[0] != '/' {
+		return false
+	}
+	if !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
+		return true
+	}
+	depth := 0
+	for element := range strings.SplitSeq(p[1:], "/") {
+		switch element {
+		case "..":
+			depth--
+		case ".", "":
+		default:
+			depth++
+		}
+		if depth < 0 {
+			return false
+		}
+	}
+	cleaned := path.Clean(p)
+	if cleaned != "/" && (strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.") || strings.HasSuffix(p, "/..")) {
+		cleaned += "/"
+	}
+	if cleaned != p {
+		r.URL.Path, r.URL.RawPath = cleaned, ""
+	}
+	return true
+}
+
+func hostOf(r *http.Request) string {
+	if host, _, err := net.SplitHostPort(r.Host); err == nil {
+		return host
+	}
+	return r.Host
+}
+
+// choose draws a backend by weight.
+func choose(backends []route.Weighted) (route.Backend, bool) {
+	sum := 0
+	for i := range backends {
+		sum += backends[i].Weight
+	}
+	if sum == 0 {
+		return route.Backend{}, false
+	}
+	at := 0
+	if len(backends) > 1 {
+		at = rand.IntN(sum) //nolint:gosec // shares of requests
+	}
+	for i := range backends {
+		if at -= backends[i].Weight; at < 0 {
+			return backends[i].Backend, true
+		}
+	}
+	return route.Backend{}, false
+}
+
+// rewrite makes the request for the backend: the same, and where it came from.
+func rewrite(r *httputil.ProxyRequest) {
+	r.SetXForwarded()
+	r.Out.Host = r.In.Host
+	r.Out.URL.Host = r.In.Host // the carrier puts the endpoint's address there
+	if strict.From(r.In.Context()) != nil && r.In.TLS == nil && Secure(r.In.Context()) {
+		r.Out.Header.Set("X-Forwarded-Proto", "https")
+	}
+	if r.In.Header.Get("User-Agent") == "" {
+		r.Out.Header.Set("User-Agent", "") // none is none
+	}
+}
+
+// carrier is the transport of the reverse proxy.
+type carrier struct{ *Proxy }
+
+// RoundTrip implements http.RoundTripper.
+func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
+	on, _ := r.Context().Value(key{}).(*passage)
+	response, err := c.transport.RoundTrip(r, on.snapshot.Endpoints, on.backend)
+	on.err = err
+	return response, err
+}
+
+// failed answers a request that no endpoint did.
+func failed(w http.ResponseWriter, r *http.Request, err error) {
+	code, text := http.StatusBadGateway, "the backend could not be reached"
+	var timeout net.Error
+	switch {
+	case errors.Is(err, upstream.ErrNoService), errors.Is(err, upstream.ErrNoEndpoints):
+		code, text = http.StatusServiceUnavailable, "the backend has no endpoints"
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		code, text = http.StatusGatewayTimeout, "the backend did not answer in time"
+	}
+	if on, ok := r.Context().Value(key{}).(*passage); ok {
+		on.err = err
+	}
+	http.Error(w, text, code)
+}
+
+type secure struct{}
+
+// WithSecure marks the requests of a connection whose TLS was taken off before the server.
+func WithSecure(ctx context.Context) context.Context { return context.WithValue(ctx, secure{}, true) }
+
+// Secure says whether a request came over TLS.
+func Secure(ctx context.Context) bool { return ctx.Value(secure{}) != nil }
