@@ -37,6 +37,7 @@ func TestGC(t *testing.T) {
 	n.ok(t, "GC", nil, full.with("cni.dev/valid-attachments", []any{}))
 	n.ok(t, "GC", nil, other.with("cni.dev/valid-attachments", []any{}))
 	require.Equal(t, "link cni0\nlink lo\nlink other0", withoutLeases(n.snapshot(t)))
+	require.Empty(t, in(t, n.ns, "nft", "list", "ruleset"))
 }
 
 // TestTakeOver runs a network on from the leases that host-local has handed out.

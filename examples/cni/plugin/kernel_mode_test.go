@@ -52,6 +52,7 @@ func TestTraffic(t *testing.T) {
 			}
 			n.ok(t, "DEL", a, c)
 			n.ok(t, "DEL", b, published)
+			n.ok(t, "GC", nil, c.with("cni.dev/valid-attachments", []any{})) // the table, too, stays for the next pod
 			if name == "bridge" {
 				in(t, n.ns, "ip", "link", "del", "cni0") // it stays for the next pod
 			}

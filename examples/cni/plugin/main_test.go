@@ -253,22 +253,22 @@ func (n *node) snapshotWithoutLeases(t testing.TB) string {
 	return strings.Join(lines, "\n")
 }
 
-// elements lists the tables of a ruleset and what is in their sets and maps, but not what the table keeps for the next host port when
-// it has none: a chain, and the node's address that stands for its loopback addresses.
+// elements lists what is in the sets and maps of a ruleset, and tables of others. Like the bridge, the plugin's table stays for the next
+// container, with a chain for host ports and with which of the node's addresses they are on.
 func elements(ruleset string) (out []string) {
 	set, inside := "", false
 	for line := range strings.Lines(ruleset) {
 		fields := strings.Fields(line)
 		switch {
 		case len(fields) == 0:
-		case fields[0] == "table":
+		case fields[0] == "table" && fields[2] != "podplumb-cni":
 			out = append(out, strings.Join(fields[:3], " "))
 		case len(fields) == 3 && fields[2] == "{":
 			set = fields[1]
 		case fields[0] == "elements":
 			inside = true
 		}
-		if inside && set != "lanes" && !strings.HasPrefix(set, "localhost") {
+		if inside && set != "lanes" && !strings.HasPrefix(set, "local") {
 			out = append(out, "element of "+set+": "+strings.Join(fields, " "))
 		}
 		inside = inside && !strings.HasSuffix(strings.TrimSpace(line), "}")

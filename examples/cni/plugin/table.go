@@ -109,8 +109,8 @@ func contribute(s nat.State, a *record.Attachment) nat.State {
 	return s
 }
 
-// withdraw takes attachments' parts out of the table, in one transaction. Networks go with their last attachment, and the table with
-// the node's last.
+// withdraw takes attachments' parts out of the table, in one transaction. Networks go with their last attachment. The table itself stays
+// for the next one, as the bridge does, for to make it costs more than all the rest of ADD; GC removes it.
 func withdraw(ctx context.Context, s record.Store, gone ...*record.Attachment) error {
 	var c nat.Change
 	masquerades := false
@@ -130,12 +130,11 @@ func withdraw(ctx context.Context, s record.Store, gone ...*record.Attachment) e
 		if err != nil {
 			return err
 		}
-		if stays == nil {
-			_, err = t.Sync(ctx, nat.State{})
-			return err
+		c.DropNetworks = idle
+		if stays != nil {
+			// The node's address that stood for its loopback addresses may go with a point-to-point link.
+			c.SetLocalhost = stays.Localhost
 		}
-		// The node's address that stood for its loopback addresses may go with a point-to-point link.
-		c.DropNetworks, c.SetLocalhost = idle, stays.Localhost
 		if len(c.Drop)+len(idle) == 0 {
 			return nil
 		}
@@ -224,11 +223,15 @@ func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out
 // sweepTable removes what the table holds of attachments and networks that no record knows of.
 func sweepTable(ctx context.Context, s record.Store) error {
 	return withTable(ctx, s, func(c *nat.Client) error {
-		have, err := c.Names(ctx)
-		if err != nil || len(have.Networks)+len(have.Forwards) == 0 {
+		all, err := s.All()
+		if err != nil {
 			return err
 		}
-		all, err := s.All()
+		if !slices.ContainsFunc(all, func(a *record.Attachment) bool { return len(a.Masquerade)+len(a.Forwards) > 0 }) {
+			_, err = c.Sync(ctx, nat.State{})
+			return err
+		}
+		have, err := c.Names(ctx)
 		if err != nil {
 			return err
 		}
