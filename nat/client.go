@@ -47,6 +47,22 @@ func (c *Client) Lookup(ctx context.Context, keys ...Key) ([]Forward, error) {
 	return c.lookup(ctx, keys)
 }
 
+// Counts says how many connections were led to each target since it came,
+// for the named forwards or, without keys, for all; in the order of keys. It
+// needs Config.Counters. Counts of a target whose share changes may begin anew.
+// A connection that Affinity sends to its client's target is not counted, only
+// the client's first.
+func (c *Client) Counts(ctx context.Context, keys ...Key) ([]Count, error) {
+	return c.counts(ctx, keys)
+}
+
+// Count is how many connections a target has got.
+type Count struct {
+	Key         Key // of the forward
+	Target      netip.AddrPort
+	Connections uint64
+}
+
 // Names lists all forwards and networks by their keys, with their names: what
 // a sweep needs to find those whose owners are gone.
 func (c *Client) Names(ctx context.Context) (Names, error) { return c.names(ctx) }

@@ -23,6 +23,7 @@ func (*Client) planUpdate(context.Context, Change) (Plan, error) {
 	return Plan{}, errors.ErrUnsupported
 }
 func (*Client) lookup(context.Context, []Key) ([]Forward, error) { return nil, errors.ErrUnsupported }
+func (*Client) counts(context.Context, []Key) ([]Count, error)   { return nil, errors.ErrUnsupported }
 func (*Client) names(context.Context) (Names, error)             { return Names{}, errors.ErrUnsupported }
 func (*Client) watch(context.Context) error                      { return errors.ErrUnsupported }
 func (*Client) close() error                                     { return nil }

@@ -33,6 +33,12 @@ type Config struct {
 	// before its next write.
 	Shared bool
 
+	// Counters makes every target's elements count the connections that they
+	// are drawn for, to be read by Client.Counts. It costs memory and some
+	// nanoseconds a connection. Without it nothing counts and nothing is paid. A
+	// table made with another setting is made anew by the next Sync.
+	Counters bool
+
 	// Repaired, when set, is told by Watch what it put right, or the error
 	// that kept it from doing so.
 	Repaired func(Plan, error)

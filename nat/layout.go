@@ -13,11 +13,13 @@ import (
 type layout struct {
 	table *nft.Table
 	mark  uint32
-	lanes *nft.Set // lanes that draw, or lead to those of draws; reached from nat hooks
-	draws *nft.Set // lanes that draw for clients that are near, or for the others
-	learn *nft.Set // lanes that learn, reached from filter hooks
-	v4    family
-	v6    family
+	// counters says that targets count.
+	counters bool
+	lanes    *nft.Set // lanes that draw, or lead to those of draws; reached from nat hooks
+	draws    *nft.Set // lanes that draw for clients that are near, or for the others
+	learn    *nft.Set // lanes that learn, reached from filter hooks
+	v4       family
+	v6       family
 	*interception
 }
 
@@ -99,7 +101,7 @@ var (
 )
 
 func newLayout(c Config) *layout {
-	l := &layout{mark: c.Mark}
+	l := &layout{mark: c.Mark, counters: c.Counters}
 	l.v4 = newFamily("4", nft.IPSaddr, nft.IPDaddr, nft.CTOrigSaddr4, nft.CTOrigDaddr4, netip.MustParsePrefix("224.0.0.0/4"), loopback4)
 	l.v6 = newFamily("6", nft.IP6Saddr, nft.IP6Daddr, nft.CTOrigSaddr6, nft.CTOrigDaddr6, netip.MustParsePrefix("ff00::/8"), loopback6)
 	l.interception = newInterception(l.families())
@@ -119,6 +121,9 @@ func newLayout(c Config) *layout {
 		Family: nft.FamilyInet, Name: c.Table, Comment: "podplumb nat", Owned: !c.Shared,
 		Sets:   []*nft.Set{l.lanes, l.draws, l.learn},
 		Chains: l.chains(),
+	}
+	if l.counters {
+		l.table.Comment += ", counting"
 	}
 	for _, f := range l.families() {
 		l.table.Sets = append(l.table.Sets, f.sets()...)

@@ -78,11 +78,12 @@ func (w *world) slots(f *family, key []byte, have, next *entry, e *edits) {
 	if next == nil {
 		next = none
 	}
-	f.slotRange(key, 0, have.slots, next.slots, have.shares(have.To), next.shares(next.To), e)
-	f.slotRange(key, nearSlot, have.near, next.near, have.shares(have.Near), next.shares(next.Near), e)
+	c := w.lay.counters
+	f.slotRange(key, 0, have.slots, next.slots, have.shares(have.To), next.shares(next.To), c, e)
+	f.slotRange(key, nearSlot, have.near, next.near, have.shares(have.Near), next.shares(next.Near), c, e)
 }
 
-func (f *family) slotRange(key []byte, first uint32, old, now []netip.AddrPort, before, after map[netip.AddrPort]int, e *edits) {
+func (f *family) slotRange(key []byte, first uint32, old, now []netip.AddrPort, before, after map[netip.AddrPort]int, counters bool, e *edits) {
 	for i := range max(len(old), len(now)) {
 		if i < len(old) && i < len(now) && old[i] == now[i] && before[old[i]] == after[now[i]] {
 			continue
@@ -92,7 +93,7 @@ func (f *family) slotRange(key []byte, first uint32, old, now []netip.AddrPort, 
 			e.del(f.targets, nft.Element{Key: k})
 		}
 		if i < len(now) {
-			e.add(f.targets, targetElement(e, k, now[i], after[now[i]]))
+			e.add(f.targets, targetElement(e, k, now[i], after[now[i]], counters))
 		}
 	}
 }
@@ -115,8 +116,8 @@ func (en *entry) shares(targets []Target) map[netip.AddrPort]int {
 	return m
 }
 
-func targetElement(e *edits, key []byte, t netip.AddrPort, share int) nft.Element {
-	el := nft.Element{Key: key, Data: nft.AppendPort(nft.AppendAddr(e.bytes(20), t.Addr()), t.Port())}
+func targetElement(e *edits, key []byte, t netip.AddrPort, share int, counter bool) nft.Element {
+	el := nft.Element{Counter: counter, Key: key, Data: nft.AppendPort(nft.AppendAddr(e.bytes(20), t.Addr()), t.Port())}
 	if share > 1 {
 		el.Extra = binary.AppendUvarint(nil, uint64(share))
 	}

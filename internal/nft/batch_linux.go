@@ -230,6 +230,8 @@ const (
 	setDescConcat = 2    // NFTA_SET_DESC_CONCAT
 	setFieldLen   = 1    // NFTA_SET_FIELD_LEN
 	elemKeyEnd    = 10   // NFTA_SET_ELEM_KEY_END
+	elemExpr      = 7    // NFTA_SET_ELEM_EXPR
+	counterPacket = 2    // NFTA_COUNTER_PACKETS
 )
 
 // magic is nft's number for a type: six bits for each part.
@@ -306,6 +308,12 @@ func elementData(w *wire, e *Element) {
 		d := w.open(unix.NFTA_SET_ELEM_DATA)
 		w.bytes(unix.NFTA_DATA_VALUE, e.Data)
 		w.close(d)
+	}
+	if e.Counter {
+		x := w.open(elemExpr)
+		w.string(unix.NFTA_EXPR_NAME, "counter")
+		w.close(w.open(unix.NFTA_EXPR_DATA))
+		w.close(x)
 	}
 	if e.Comment != "" || e.Extra != nil {
 		user := udataString(nil, udElemComment, e.Comment)

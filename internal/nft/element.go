@@ -25,6 +25,10 @@ type Element struct {
 
 	Comment string // shown by nft; up to 127 bytes
 	Extra   []byte // kept by the kernel, ignored by nft; up to 100 bytes
+
+	// Counter counts the packets for which the element was found.
+	Counter bool
+	Packets uint64 // as read
 }
 
 // AppendAddr appends an address as part of a key or value.

@@ -117,6 +117,8 @@ func decodeElement(b []byte) Element {
 			e.KeyEnd, _ = decodeData(data)
 		case unix.NFTA_SET_ELEM_DATA:
 			e.Data, e.Verdict = decodeData(data)
+		case elemExpr:
+			e.Counter, e.Packets = decodeCounter(data)
 		case unix.NFTA_SET_ELEM_FLAGS:
 			e.End = be32(data)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:
@@ -125,6 +127,22 @@ func decodeElement(b []byte) Element {
 		}
 	})
 	return e
+}
+
+func decodeCounter(b []byte) (counts bool, packets uint64) {
+	attrs(b, func(typ uint16, data []byte) {
+		switch {
+		case typ == unix.NFTA_EXPR_NAME:
+			counts = cstring(data) == "counter"
+		case typ == unix.NFTA_EXPR_DATA:
+			attrs(data, func(typ uint16, data []byte) {
+				if typ == counterPacket && len(data) == 8 {
+					packets = binary.BigEndian.Uint64(data)
+				}
+			})
+		}
+	})
+	return counts, packets
 }
 
 func decodeData(b []byte) (value []byte, verdict *Verdict) {
