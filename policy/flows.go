@@ -11,11 +11,29 @@ type Flow struct {
 	Opened     bool // else closed
 	IPv4, IPv6 bool // over which families
 	From, To   Ends
-	Protocol   Protocol // empty: every protocol, and those without ports too; "other": only those without ports
-	First      uint16   // first port
-	Last       uint16   // last port; 0: every port
-	Before     Verdict  // of one of the connections, as of After; the others have the same reason
+	Ports      []Ports
+	Before     Verdict // of one of the connections, as of After; the others have the same reason
 	After      Verdict
+}
+
+// Ports are ports of a protocol.
+type Ports struct {
+	Protocol Protocol // empty: every protocol, and those without ports too; "other": only those without ports
+	First    uint16   // first port
+	Last     uint16   // last port; 0: every port
+}
+
+// String prints "TCP 5432", "UDP 1000-2000", "SCTP", "every protocol".
+func (p Ports) String() string {
+	switch {
+	case p.Protocol == "":
+		return "every protocol"
+	case p.Last == 0:
+		return string(p.Protocol)
+	case p.First == p.Last:
+		return fmt.Sprintf("%s %d", p.Protocol, p.First)
+	}
+	return fmt.Sprintf("%s %d-%d", p.Protocol, p.First, p.Last)
 }
 
 // Ends are pods, nodes and networks at one end of a Flow.
@@ -54,25 +72,17 @@ func (e Ends) String() string { return e.text }
 func (f Flow) String() string {
 	var b strings.Builder
 	b.WriteString(map[bool]string{true: "opened ", false: "closed "}[f.Opened])
-	b.WriteString(f.Ports())
+	for i, p := range f.Ports {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(p.String())
+	}
 	if f.IPv4 != f.IPv6 {
 		b.WriteString(map[bool]string{true: " over IPv4", false: " over IPv6"}[f.IPv4])
 	}
 	fmt.Fprintf(&b, "  %s -> %s: was %s, now %s", f.From, f.To, f.Before.By.brief(), f.After.By.brief())
 	return b.String()
-}
-
-// Ports prints the flow's protocol and ports: "TCP 5432", "UDP 1000-2000", "SCTP", "every protocol".
-func (f Flow) Ports() string {
-	switch {
-	case f.Protocol == "":
-		return "every protocol"
-	case f.Last == 0:
-		return string(f.Protocol)
-	case f.First == f.Last:
-		return fmt.Sprintf("%s %d", f.Protocol, f.First)
-	}
-	return fmt.Sprintf("%s %d-%d", f.Protocol, f.First, f.Last)
 }
 
 // brief tells the reason without the pod.

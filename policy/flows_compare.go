@@ -26,8 +26,7 @@ type comparison struct {
 type piece struct {
 	src, dst      *class // dst nil: the own node
 	family        int
-	proto         Protocol
-	first, last   uint16
+	ports         []Ports
 	before, after Verdict
 }
 

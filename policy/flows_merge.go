@@ -20,7 +20,7 @@ func (c *comparison) merged() []Flow {
 	var kinds []*kind
 	byKey := map[string]*kind{}
 	for _, p := range c.pieces {
-		key := fmt.Sprint(p.family, p.proto, " ", p.first, " ", p.last, p.dst == nil, p.after.Allowed, p.reason())
+		key := fmt.Sprint(p.family, p.ports, p.dst == nil, p.after.Allowed, p.reason())
 		k := byKey[key]
 		if k == nil {
 			k = &kind{family: p.family, piece: p, pairs: map[*class][]*class{}}
@@ -34,10 +34,10 @@ func (c *comparison) merged() []Flow {
 	for _, k := range kinds {
 		for _, g := range c.groups(k.family, k.pairs) {
 			f := Flow{
-				Opened: k.piece.after.Allowed, IPv4: k.family == 0, IPv6: k.family == 1, Protocol: k.piece.proto, First: k.piece.first, Last: k.piece.last,
+				Opened: k.piece.after.Allowed, IPv4: k.family == 0, IPv6: k.family == 1, Ports: k.piece.ports,
 				Before: k.piece.before, After: k.piece.after, From: c.ends(k.family, g.rows), To: c.ends(k.family, g.columns),
 			}
-			key := fmt.Sprint(f.Opened, f.Ports(), f.From, f.From.Pods, f.From.Nodes, "\x00", f.To, f.To.Pods, f.To.Nodes, "\x00", k.piece.reason())
+			key := fmt.Sprint(f.Opened, f.Ports, f.From, f.From.Pods, f.From.Nodes, "\x00", f.To, f.To.Pods, f.To.Nodes, "\x00", k.piece.reason())
 			if i, ok := byText[key]; ok && k.family == 1 && !flows[i].IPv6 {
 				flows[i].IPv6 = true
 				flows[i].From.Networks, flows[i].To.Networks = append(flows[i].From.Networks, f.From.Networks...), append(flows[i].To.Networks, f.To.Networks...)
@@ -48,8 +48,8 @@ func (c *comparison) merged() []Flow {
 		}
 	}
 	slices.SortStableFunc(flows, func(a, b Flow) int {
-		pa, pb := piece{proto: a.Protocol, first: a.First, last: a.Last, before: a.Before, after: a.After}, piece{proto: b.Protocol, first: b.First, last: b.Last, before: b.Before, after: b.After}
-		return cmp.Or(cmp.Compare(a.To.text, b.To.text), cmp.Compare(a.From.text, b.From.text), pa.compareKind(&pb))
+		return cmp.Or(cmp.Compare(a.To.text, b.To.text), cmp.Compare(a.From.text, b.From.text), slices.CompareFunc(a.Ports, b.Ports, comparePorts),
+			cmp.Compare(a.String(), b.String()))
 	})
 	return flows
 }

@@ -31,7 +31,7 @@ func (c *comparison) pair(family int, src, dst *class, from, to [2]netip.Addr) {
 		if c.budget--; c.budget <= 0 {
 			return
 		}
-		n := piece{src: src, dst: dst, family: family, proto: p.Protocol, first: uint16(first), last: uint16(last)}
+		n := piece{src: src, dst: dst, family: family}
 		p.Src, p.Dst = from[0], to[0]
 		n.before = c.evaluators[0].Evaluate(p)
 		p.Src, p.Dst = from[1], to[1]
@@ -39,11 +39,11 @@ func (c *comparison) pair(family int, src, dst *class, from, to [2]netip.Addr) {
 		if n.before.Allowed == n.after.Allowed {
 			return
 		}
-		if last := len(found) - 1; last >= 0 && first > 1 && found[last].last+1 == uint16(first) && found[last].proto == n.proto && found[last].reason() == n.reason() {
-			found[last].last = n.last
-			return
+		i := slices.IndexFunc(found, func(o piece) bool { return o.reason() == n.reason() })
+		if i < 0 {
+			i, found = len(found), append(found, n)
 		}
-		found = append(found, n)
+		found[i].add(Ports{Protocol: p.Protocol, First: uint16(first), Last: uint16(last)})
 	}
 	for _, proto := range portProtocols {
 		starts := segments(proto, lists...)
@@ -56,32 +56,41 @@ func (c *comparison) pair(family int, src, dst *class, from, to [2]netip.Addr) {
 		}
 	}
 	ask(Packet{Protocol: portless}, 0, 0)
-	c.pieces = append(c.pieces, whole(found)...)
+	for i := range found {
+		found[i].simplify()
+	}
+	c.pieces = append(c.pieces, found...)
 }
 
-// whole says "every port" of a protocol that is there with all of them, and "every protocol" when all are, for one reason.
-func whole(found []piece) []piece {
+// add appends ports, which come in their order, to those that they follow on.
+func (p *piece) add(more Ports) {
+	if last := len(p.ports) - 1; last >= 0 && more.First > 1 && p.ports[last].Protocol == more.Protocol && p.ports[last].Last+1 == more.First {
+		p.ports[last].Last = more.Last
+		return
+	}
+	p.ports = append(p.ports, more)
+}
+
+// simplify says "every port" of a protocol that is there with all of them, and "every protocol" when all are.
+func (p *piece) simplify() {
 	full := 0
-	for i := range found {
-		if found[i].first == 1 && found[i].last == 65535 {
-			found[i].first, found[i].last = 0, 0
+	for i := range p.ports {
+		if at := &p.ports[i]; at.First == 1 && at.Last == 65535 {
+			at.First, at.Last = 0, 0
 		}
-		if found[i].last == 0 && found[i].reason() == found[0].reason() {
+		if p.ports[i].Last == 0 {
 			full++
 		}
 	}
-	if full == len(portProtocols)+1 && len(found) == full {
-		found[0].proto = ""
-		return found[:1]
+	if full == len(portProtocols)+1 {
+		p.ports = []Ports{{}}
 	}
-	return found
 }
 
 // reason is what pieces of one Flow have in common.
 func (p *piece) reason() string { return p.before.By.brief() + "\x00" + p.after.By.brief() }
 
-func (p *piece) compareKind(o *piece) int {
+func comparePorts(a, b Ports) int {
 	order := []Protocol{"", TCP, UDP, SCTP, portless}
-	return cmp.Or(cmp.Compare(slices.Index(order, p.proto), slices.Index(order, o.proto)), cmp.Compare(p.first, o.first), cmp.Compare(p.last, o.last),
-		cmp.Compare(p.reason(), o.reason()))
+	return cmp.Or(cmp.Compare(slices.Index(order, a.Protocol), slices.Index(order, b.Protocol)), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
 }

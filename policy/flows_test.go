@@ -40,8 +40,7 @@ opened TCP 6432  web/front -> db/pg-1: was isolated for ingress by db/deny, now 
 		{"ranges", []string{`{"metadata":{"namespace":"db","name":"x"},"spec":{"podSelector":{"matchLabels":{"app":"pg"}},"ingress":[{"from":[{"ipBlock":{"cidr":"192.0.2.0/24"}}],"ports":[{"port":100,"endPort":200}]}]}}`},
 			[]string{`{"metadata":{"namespace":"db","name":"x"},"spec":{"podSelector":{"matchLabels":{"app":"pg"}},"ingress":[{"from":[{"ipBlock":{"cidr":"192.0.2.0/24","except":["192.0.2.128/25"]}}],"ports":[{"port":150,"endPort":250},{"protocol":"UDP"}]}]}}`},
 			`closed TCP 100-149 over IPv4  192.0.2.0/24 except 192.0.2.128/25 -> db/*: was allowed by NetworkPolicy db/x, ingress[0], now isolated for ingress by db/x
-opened TCP 201-250 over IPv4  192.0.2.0/24 except 192.0.2.128/25 -> db/*: was isolated for ingress by db/x, now allowed by NetworkPolicy db/x, ingress[0]
-opened UDP over IPv4  192.0.2.0/24 except 192.0.2.128/25 -> db/*: was isolated for ingress by db/x, now allowed by NetworkPolicy db/x, ingress[0]
+opened TCP 201-250, UDP over IPv4  192.0.2.0/24 except 192.0.2.128/25 -> db/*: was isolated for ingress by db/x, now allowed by NetworkPolicy db/x, ingress[0]
 closed TCP 100-200 over IPv4  192.0.2.128/25 -> db/*: was allowed by NetworkPolicy db/x, ingress[0], now isolated for ingress by db/x
 `},
 	}
@@ -142,7 +141,9 @@ func covers(o *oracle, f policy.Flow, p policy.Packet) bool {
 	if proto == "ICMP" {
 		proto = "other"
 	}
-	if f.Protocol != "" && (f.Protocol != proto || f.Last != 0 && (p.Port < f.First || p.Port > f.Last)) {
+	if !slices.ContainsFunc(f.Ports, func(at policy.Ports) bool {
+		return at.Protocol == "" || at.Protocol == proto && (at.Last == 0 || p.Port >= at.First && p.Port <= at.Last)
+	}) {
 		return false
 	}
 	if len(o.pods(p.Dst)) > 0 && o.hosts(o.pods(p.Dst)[0], p.Src) {

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	policyv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 
 	"github.com/podplumb/podplumb/examples/internal/manifest"
 )
@@ -36,6 +38,10 @@ type Cluster struct {
 	PodRanges     []netip.Prefix // everything that pods have addresses in
 	ServiceRanges []netip.Prefix // everything that Services have addresses in
 	Entries       []Entry        // the addresses by which the world outside reaches Services
+
+	Namespaces             []corev1.Namespace
+	NetworkPolicies        []networkingv1.NetworkPolicy
+	ClusterNetworkPolicies []policyv1alpha2.ClusterNetworkPolicy
 
 	Warnings []string
 }
@@ -83,6 +89,7 @@ func (p Pod) Name() string {
 func Arrange(set manifest.Set, nodes int) (Cluster, error) {
 	a := arranger{set: &set, nodeNames: map[string]int{}}
 	a.cluster.Warnings = set.Warnings
+	a.cluster.Namespaces, a.cluster.NetworkPolicies, a.cluster.ClusterNetworkPolicies = set.Namespaces, set.NetworkPolicies, set.ClusterNetworkPolicies
 	a.arrangeNodes(nodes)
 	a.arrangePods()
 	a.arrangeServices()

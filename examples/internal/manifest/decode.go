@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	sigsjson "sigs.k8s.io/json"
+	policyv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
 // add decodes one document into the set and returns its faults.
@@ -34,7 +35,8 @@ func (s *Set) add(doc document) []error {
 		return fault("kind", err)
 	}
 	switch version + " " + kind {
-	case "v1 List", "v1 NamespaceList", "v1 NodeList", "v1 PodList", "v1 ServiceList", "apps/v1 DeploymentList":
+	case "v1 List", "v1 NamespaceList", "v1 NodeList", "v1 PodList", "v1 ServiceList", "apps/v1 DeploymentList",
+		"networking.k8s.io/v1 NetworkPolicyList", "policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicyList":
 		return s.addList(doc, fields, version, strings.TrimSuffix(kind, "List"))
 	case "v1 Namespace":
 		return add(s, doc, &s.Namespaces, checkNamespace)
@@ -46,6 +48,10 @@ func (s *Set) add(doc document) []error {
 		return add(s, doc, &s.Deployments, checkDeployment)
 	case "v1 Service":
 		return add(s, doc, &s.Services, checkService)
+	case "networking.k8s.io/v1 NetworkPolicy":
+		return add(s, doc, &s.NetworkPolicies, checkNetworkPolicy)
+	case "policy.networking.k8s.io/v1alpha2 ClusterNetworkPolicy":
+		return add(s, doc, &s.ClusterNetworkPolicies, checkClusterNetworkPolicy)
 	}
 	var meta struct{ Metadata metav1.ObjectMeta }
 	name := ""
@@ -140,7 +146,7 @@ func add[T any, P object[T]](s *Set, doc document, list *[]T, check func(P, *che
 
 func namespaced(obj metav1.Object) bool {
 	switch obj.(type) {
-	case *corev1.Namespace, *corev1.Node:
+	case *corev1.Namespace, *corev1.Node, *policyv1alpha2.ClusterNetworkPolicy:
 		return false
 	}
 	return true

@@ -10,7 +10,9 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	policyv1alpha2 "sigs.k8s.io/network-policy-api/apis/v1alpha2"
 )
 
 // Set holds the objects of a directory in the order in which they were read, with the API server's defaults filled in
@@ -21,6 +23,9 @@ type Set struct {
 	Pods        []corev1.Pod
 	Deployments []appsv1.Deployment
 	Services    []corev1.Service
+
+	NetworkPolicies        []networkingv1.NetworkPolicy
+	ClusterNetworkPolicies []policyv1alpha2.ClusterNetworkPolicy
 
 	// Warnings names what was read but is not run, in the order of reading.
 	Warnings []string
@@ -87,6 +92,10 @@ func describe(obj metav1.Object) string {
 		kind = "Deployment"
 	case *corev1.Service:
 		kind = "Service"
+	case *networkingv1.NetworkPolicy:
+		kind = "NetworkPolicy"
+	case *policyv1alpha2.ClusterNetworkPolicy:
+		kind = "ClusterNetworkPolicy"
 	}
 	if obj.GetName() == "" {
 		return kind
@@ -173,5 +182,8 @@ func (s *Set) warnUndeclaredNamespaces() {
 	}
 	for i := range s.Services {
 		warn(&s.Services[i])
+	}
+	for i := range s.NetworkPolicies {
+		warn(&s.NetworkPolicies[i])
 	}
 }
