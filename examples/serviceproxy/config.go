@@ -33,7 +33,8 @@ type config struct {
 }
 
 type rules struct {
-	MasqueradeAll bool `json:"masqueradeAll"`
+	MasqueradeAll      bool  `json:"masqueradeAll"`
+	LocalhostNodePorts *bool `json:"localhostNodePorts"`
 }
 
 // readConfig takes over what the file says. Fields that mean nothing here are passed over, so that kube-proxy's file works.
@@ -64,6 +65,9 @@ func (o *options) readConfig(name string) error {
 		o.metrics = *c.MetricsBindAddress
 	}
 	o.masqueradeAll = c.IPTables.MasqueradeAll || c.NFTables.MasqueradeAll || c.Linux.MasqueradeAll
+	if local := c.IPTables.LocalhostNodePorts; local != nil {
+		o.nodePorts.Localhost = *local
+	}
 	for _, period := range []struct {
 		from metav1.Duration
 		to   *time.Duration

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -125,8 +126,19 @@ status: {loadBalancer: {ingress: [{ip: 198.51.100.9}, {ip: "2001:db8:9::9"}]}}
 `
 	slice := strings.ReplaceAll(sliceText(9, 0), "service-name: svc-9", "service-name: lb")
 	write(t, dir, "a.yaml", strings.Replace(serviceText(1, ", nodePort: 30080"), "spec:", "spec:\n  type: NodePort\n  externalIPs: [198.51.100.1, \"2001:db8:9::1\"]", 1)+sliceText(1, 0, 1)+"---"+local+slice)
+	write(t, dir, "node.yaml", fmt.Sprintf("kind: Node\nmetadata: {name: %s}\nstatus: {addresses: [{type: InternalIP, address: %q}, {type: InternalIP, address: %q}]}\n", nodeName, nodeAddrs[0], nodeAddrs[1]))
 	p := start(t, l, "--manifests", dir)
 	for family := range 2 {
+		loopback := addrs("127.0.0.1", "::1")[family]
+		reaches(t, l.node, "tcp", netip.AddrPortFrom(loopback, 30080), "pod-0", "pod-1")
+		// With externalTrafficPolicy Local clients keep their address, and those that are near reach the whole cluster.
+		for _, to := range []netip.AddrPort{netip.AddrPortFrom(nodeAddrs[family], 30090), netip.AddrPortFrom(addrs("198.51.100.9", "2001:db8:9::9")[family], 80)} {
+			reaches(t, l.outside, "tcp", to, "pod-0")
+			answer, err := ask(l.outside, "tcp", to)
+			require.NoError(t, err)
+			require.Equal(t, outsideAddrs[family], answer.client)
+			reaches(t, l.pods[1], "tcp", to, "pod-0")
+		}
 		external := addrs("198.51.100.1", "2001:db8:9::1")[family]
 		for _, to := range []netip.AddrPort{netip.AddrPortFrom(nodeAddrs[family], 30080), netip.AddrPortFrom(external, 80), netip.AddrPortFrom(clusterIP(1, family), 80)} {
 			reaches(t, l.outside, "tcp", to, "pod-0", "pod-1")

@@ -46,7 +46,7 @@ type options struct {
 // defaults are those of kube-proxy, but for the time between two changes: here a change costs the same however many
 // Services there are, and nothing is won by waiting for more of them.
 func defaults() options {
-	return options{healthz: "0.0.0.0:10256", metrics: "127.0.0.1:10249", sync: 30 * time.Second, backend: "nat", table: "podplumb-services"}
+	return options{nodePorts: service.NodePortAddresses{Localhost: true}, healthz: "0.0.0.0:10256", metrics: "127.0.0.1:10249", sync: 30 * time.Second, backend: "nat", table: "podplumb-services"}
 }
 
 // parse reads the command line. When ok is false the program ends with the code.
@@ -98,6 +98,9 @@ func (o *options) define(flags *flag.FlagSet, config *string, stderr io.Writer) 
 	prefixes(flags, &o.clusterCIDRs, "cluster-cidr", "`networks` of the cluster's pods: clients from elsewhere are masqueraded on their way through a cluster IP")
 	prefixes(flags, &o.serviceCIDRs, "service-cidr", "`networks` of cluster IPs: packets to an address in them that no Service has are dropped; default: the API server's ServiceCIDR objects")
 	flags.Func("nodeport-addresses", "serve node ports on the node's addresses in these `networks`, or on \"primary\", the Node's first InternalIP of each family; default: on all", o.setNodePorts)
+	for _, name := range []string{"localhost-nodeports", "iptables-localhost-nodeports"} {
+		flags.BoolVar(&o.nodePorts.Localhost, name, o.nodePorts.Localhost, "serve node ports on loopback addresses, too, for clients on the node")
+	}
 	flags.BoolVar(&o.masqueradeAll, "masquerade-all", o.masqueradeAll, "masquerade every connection to a cluster IP")
 	flags.StringVar(&o.proxyName, "service-proxy-name", o.proxyName, "serve only the Services whose label service.kubernetes.io/service-proxy-name has this `value`; default: those without the label")
 	flags.StringVar(&o.healthz, "healthz-bind-address", o.healthz, "`address` of /healthz and /livez; empty: none")
@@ -138,7 +141,7 @@ func parsePrefixes(texts []string) (list []netip.Prefix, err error) {
 }
 
 func (o *options) setNodePorts(text string) (err error) {
-	o.nodePorts = service.NodePortAddresses{}
+	o.nodePorts.Primary, o.nodePorts.In = false, nil
 	var rest []string
 	for part := range strings.SplitSeq(text, ",") {
 		if strings.TrimSpace(part) == "primary" {

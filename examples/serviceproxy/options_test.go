@@ -28,7 +28,8 @@ func TestFlags(t *testing.T) {
 		"--metrics-bind-address=", "--sync-period=1m", "--kubeconfig", "k", "--master=http://m")
 	require.Equal(t, "node-1", o.node)
 	require.Equal(t, []netip.Prefix{netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd44::/48")}, o.clusterCIDRs)
-	require.Equal(t, service.NodePortAddresses{Primary: true}, o.nodePorts)
+	require.Equal(t, service.NodePortAddresses{Primary: true, Localhost: true}, o.nodePorts)
+	require.False(t, parsed(t, "--iptables-localhost-nodeports=false", "--nodeport-addresses=primary").nodePorts.Localhost)
 	require.Equal(t, "[::]:10256", o.healthz)
 	require.Empty(t, o.metrics)
 	require.True(t, o.masqueradeAll)
@@ -80,7 +81,7 @@ clusterCIDR: 10.244.0.0/16,fd44::/48
 conntrack: {maxPerCore: null}
 healthzBindAddress: ""
 metricsBindAddress: 0.0.0.0:10249
-iptables: {masqueradeAll: true, syncPeriod: 0s}
+iptables: {masqueradeAll: true, localhostNodePorts: false, syncPeriod: 0s}
 mode: iptables
 nodePortAddresses: [192.168.0.0/16]
 syncPeriod: 45s
@@ -92,6 +93,7 @@ syncPeriod: 45s
 	require.Equal(t, "0.0.0.0:10249", o.metrics)
 	require.True(t, o.masqueradeAll)
 	require.Len(t, o.nodePorts.In, 1)
+	require.False(t, o.nodePorts.Localhost)
 	require.Equal(t, time.Minute, o.sync, "flags go over the file")
 
 	require.NoError(t, os.WriteFile(name, []byte("kind: Config\nclusterCIDR: x\nnodePortAddresses: [z]\n"), 0o600))
