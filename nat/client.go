@@ -3,6 +3,7 @@ package nat
 import (
 	"context"
 	"net/netip"
+	"time"
 )
 
 // New returns a Client for the table that c names. It opens one socket and
@@ -47,6 +48,11 @@ func (c *Client) Lookup(ctx context.Context, keys ...Key) ([]Forward, error) {
 	return c.lookup(ctx, keys)
 }
 
+// Drain ends the connections to removed targets whose time is up (DrainLater),
+// and says when the next ones' will be; zero when there are none. Watch does so
+// by itself. What others do does not matter: any Client of the table can.
+func (c *Client) Drain(ctx context.Context) (next time.Time, err error) { return c.drain(ctx) }
+
 // Counts says how many connections were led to each target since it came,
 // for the named forwards or, without keys, for all; in the order of keys. It
 // needs Config.Counters. Counts of a target whose share changes may begin anew.
@@ -74,7 +80,8 @@ type Names struct {
 }
 
 // Watch keeps the table as the last Sync, Apply or Update left it until ctx
-// is done: what others change or flush is put back. It returns ctx.Err().
+// is done: what others change or flush is put back. It drains in time, too. It
+// returns ctx.Err().
 func (c *Client) Watch(ctx context.Context) error { return c.watch(ctx) }
 
 // Close closes the Client's socket. The table stays.

@@ -32,6 +32,8 @@ type Client struct {
 	exists, owned, damaged, orphan bool
 	// canOwn turns false on a kernel without owned, persistent tables.
 	canOwn bool
+	// drains tells Watch that there is something to drain.
+	drains chan struct{}
 	// goal is world as the last change left it, which Watch restores.
 	goal *world
 }
@@ -53,7 +55,7 @@ func newClient(c Config) (*Client, error) {
 		unix.Close(ns)
 		return nil, &OpError{Op: "new", Err: err}
 	}
-	return &Client{config: c, lay: newLayout(c), ns: ns, conn: conn, canOwn: !c.Shared}, nil
+	return &Client{config: c, lay: newLayout(c), ns: ns, conn: conn, canOwn: !c.Shared, drains: make(chan struct{}, 1)}, nil
 }
 
 // holdNS returns a descriptor of the namespace that lives as long as the

@@ -5,6 +5,7 @@ package nat
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Client needs Linux; elsewhere New fails.
@@ -24,6 +25,7 @@ func (*Client) planUpdate(context.Context, Change) (Plan, error) {
 }
 func (*Client) lookup(context.Context, []Key) ([]Forward, error) { return nil, errors.ErrUnsupported }
 func (*Client) counts(context.Context, []Key) ([]Count, error)   { return nil, errors.ErrUnsupported }
+func (*Client) drain(context.Context) (time.Time, error)         { return time.Time{}, errors.ErrUnsupported }
 func (*Client) names(context.Context) (Names, error)             { return Names{}, errors.ErrUnsupported }
 func (*Client) watch(context.Context) error                      { return errors.ErrUnsupported }
 func (*Client) close() error                                     { return nil }

@@ -3,6 +3,7 @@ package nat
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,7 @@ func (c *Client) commit(ctx context.Context, p Plan) ([]flow, error) {
 	if w.asksAnew(p) {
 		flows = append(flows, questions)
 	}
+	w.now = time.Now()
 	w.ranges(p, t.edits)
 	for _, ch := range p.forwards {
 		was := Forward{Addr: ch.Key.Addr, Port: ch.Key.Port, Proto: ch.Key.Proto}
@@ -52,6 +54,12 @@ func (c *Client) commit(ctx context.Context, p Plan) ([]flow, error) {
 			return nil, nft.ErrStale
 		}
 		return nil, err
+	}
+	if len(w.draining) > 0 {
+		select {
+		case c.drains <- struct{}{}: // for Watch
+		default:
+		}
 	}
 	return flows, c.forgetClients(ctx, left)
 }

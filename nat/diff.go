@@ -57,7 +57,7 @@ func (k Key) compare(o Key) int {
 
 // equal compares canonical forwards.
 func (f *Forward) equal(o *Forward) bool {
-	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Drain == o.Drain && f.Algorithm == o.Algorithm &&
+	return f.Key() == o.Key() && f.Name == o.Name && f.Empty == o.Empty && f.Masquerade == o.Masquerade && f.Drain == o.Drain && f.Grace == o.Grace && f.Algorithm == o.Algorithm &&
 		f.Affinity == o.Affinity && f.Elsewhere == o.Elsewhere && slices.Equal(f.To, o.To) && slices.Equal(f.Near, o.Near) &&
 		slices.Equal(f.Allow, o.Allow) && slices.Equal(f.Deny, o.Deny)
 }
@@ -159,12 +159,19 @@ func (f Forward) detail() string {
 		b.WriteString(" affinity " + f.Affinity.String())
 	}
 	if f.Drain != DrainKeep {
-		b.WriteString(" drain " + f.Drain.String())
+		b.WriteString(" drain " + f.drain())
 	}
 	if f.Masquerade != MasqueradeHairpin {
 		b.WriteString(" masquerade " + f.Masquerade.String())
 	}
 	return b.String()
+}
+
+func (f Forward) drain() string {
+	if f.Drain == DrainLater {
+		return "after " + f.Grace.String()
+	}
+	return f.Drain.String()
 }
 
 // targets prints the targets, or what happens without any.
@@ -210,8 +217,8 @@ func (f Forward) change(want Forward) string {
 	if f.Elsewhere != want.Elsewhere {
 		parts = append(parts, fmt.Sprintf("led elsewhere %t -> %t", f.Elsewhere, want.Elsewhere))
 	}
-	if f.Drain != want.Drain {
-		parts = append(parts, "drain "+f.Drain.String()+" -> "+want.Drain.String())
+	if f.drain() != want.drain() {
+		parts = append(parts, "drain "+f.drain()+" -> "+want.drain())
 	}
 	if f.Masquerade != want.Masquerade {
 		parts = append(parts, "masquerade "+f.Masquerade.String()+" -> "+want.Masquerade.String())

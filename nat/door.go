@@ -2,7 +2,9 @@ package nat
 
 import (
 	"bytes"
+	"encoding/binary"
 	"slices"
+	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -100,6 +102,9 @@ func (en *entry) notes() []byte {
 	if len(en.Allow)+len(en.Deny) > 0 {
 		b[noteFlags] |= flagSources
 	}
+	if en.Grace != 0 {
+		b = binary.AppendUvarint(b, uint64(en.Grace/time.Second))
+	}
 	if bytes.Equal(b, make([]byte, noteCount)) {
 		return nil
 	}
@@ -113,5 +118,7 @@ func (f *Forward) note(b []byte) (sources bool) {
 	}
 	f.Empty, f.Algorithm, f.Drain = Refusal(b[noteEmpty]), Algorithm(b[noteAlgorithm]), Drain(b[noteDrain])
 	f.Elsewhere = b[noteFlags]&flagElsewhere != 0
+	grace, _ := binary.Uvarint(b[noteCount:])
+	f.Grace = time.Duration(grace) * time.Second
 	return b[noteFlags]&flagSources != 0
 }

@@ -36,6 +36,7 @@ func (w *world) forward(k Key, want *Forward, e *edits) error {
 	}
 	w.flags(f, key, have, next, e)
 	w.sources(f, key, have, next, e)
+	w.drains(f, k, have, next, e)
 	if err := w.affinity(f, key, have, next, e); err != nil {
 		return err
 	}

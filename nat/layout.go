@@ -53,6 +53,7 @@ type family struct {
 	choosy     *nft.Set // forwards that allow only some sources
 	allowed    *nft.Set // forward . range of sources
 	denied     *nft.Set // forward . range of sources
+	draining   *nft.Set // forward and target that went -> when, for Client.Drain alone
 	local      *nft.Set // ranges of the host's addresses that serve node ports
 
 	pools pools // what networks leave under
@@ -167,6 +168,7 @@ func newFamily(suffix string, saddr, daddr, originSource, origin nft.Load, multi
 	f.choosy = &nft.Set{Name: "choosy" + suffix, Key: key, Comment: "forwards that allow only some sources"}
 	f.allowed = &nft.Set{Name: "allowed" + suffix, Key: withSource, Interval: true, Comment: "forward and the sources that it allows"}
 	f.denied = &nft.Set{Name: "denied" + suffix, Key: withSource, Interval: true, Comment: "forward and the sources that it denies"}
+	f.draining = &nft.Set{Name: "draining" + suffix, Key: append(append([]nft.Expr{}, key...), daddr, nft.ThDport), Comment: "forwards and targets that went, to be cut later"}
 	f.local = &nft.Set{Name: "local" + suffix, Key: []nft.Expr{daddr}, Interval: true, Comment: "own addresses that serve node ports"}
 	return f
 }
@@ -195,7 +197,7 @@ const maxClients = 1 << 18
 func (f *family) sets() []*nft.Set {
 	return []*nft.Set{
 		f.networks, f.excluded, f.virtual, f.addresses, f.forwards, f.near, f.far, f.targets,
-		f.rejected, f.dropped, f.elsewhere, f.hairpin, f.masquerade, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.local,
+		f.rejected, f.dropped, f.elsewhere, f.hairpin, f.masquerade, f.sticky, f.affinity, f.choosy, f.allowed, f.denied, f.draining, f.local,
 		f.pools.choice, f.pools.addrs, f.pools.ports, f.localhost.source, f.localhost.ends,
 	}
 }

@@ -119,6 +119,9 @@ type Forward struct {
 	// removed. The zero value lets them go on. UDP clients always go to
 	// another target.
 	Drain Drain
+	// Grace is how long DrainLater lets them go on, in whole seconds up to 24
+	// hours.
+	Grace time.Duration
 
 	// Masquerade says which connections reach a target under an address of
 	// this host. The zero value is only those of a target to itself.
@@ -236,6 +239,11 @@ const (
 	// DrainReset cuts them: what the client sends next is answered by a
 	// reset.
 	DrainReset
+	// DrainLater cuts them when Forward.Grace is over, unless the target comes
+	// back before. The table remembers when; Watch does it in time, and
+	// Client.Drain when it is called, in any process. A table that is removed
+	// remembers nothing.
+	DrainLater
 )
 
 func (d Drain) String() string {
@@ -244,6 +252,8 @@ func (d Drain) String() string {
 		return "keep"
 	case DrainReset:
 		return "reset"
+	case DrainLater:
+		return "later"
 	}
 	return "drain(" + strconv.Itoa(int(d)) + ")"
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -72,7 +73,22 @@ func (r *reader) forwards(ctx context.Context, f *family) error {
 	if err := r.affinities(ctx, f); err != nil {
 		return err
 	}
+	if err := r.drainings(ctx, f); err != nil {
+		return err
+	}
 	return r.sources(ctx, f)
+}
+
+// drainings reads what is to be cut later.
+func (r *reader) drainings(ctx context.Context, f *family) error {
+	reset := func() {
+		maps.DeleteFunc(r.w.draining, func(d flow, _ time.Time) bool { return d.key.Addr.Is4() == f.is4() })
+	}
+	return r.elements(ctx, f.draining, reset, func(e *nft.Element) {
+		d, deadline, ok := parseDraining(f, e)
+		r.bad = r.bad || !ok
+		r.w.draining[d] = deadline
+	})
 }
 
 // nearAndFar reads the lanes of forwards that tell near clients apart.

@@ -252,6 +252,9 @@ func (r *reader) some(ctx context.Context, change Change) (bool, error) {
 	if err := r.someShared(ctx, keys, change.Set); err != nil {
 		return false, err
 	}
+	if err := r.someDraining(ctx, change.Set); err != nil {
+		return false, err
+	}
 	networks := slices.Clone(change.DropNetworks)
 	for _, n := range change.SetNetworks {
 		networks = append(networks, n.Prefix)
@@ -439,4 +442,27 @@ func prefixOf(e *nft.Element) (netip.Prefix, bool) {
 	}
 	p := netip.PrefixFrom(start, int(e.Extra[0]))
 	return p, p.IsValid()
+}
+
+// someDraining reads which targets that are to be have been there before and
+// are to be cut.
+func (r *reader) someDraining(ctx context.Context, want []Forward) error {
+	var list []nft.Lookup
+	for _, f := range want {
+		if f.Proto == UDP {
+			continue
+		}
+		for at := range f.everyTarget() {
+			list = append(list, nft.Lookup{Set: r.w.lay.of(f.Addr).draining, Key: drainingKey(flow{f.Key(), at})})
+		}
+	}
+	return r.look(ctx, list, func(_ int, s *nft.Set, e *nft.Element) {
+		f := &r.w.lay.v4
+		if s == r.w.lay.v6.draining {
+			f = &r.w.lay.v6
+		}
+		d, deadline, ok := parseDraining(f, e)
+		r.bad = r.bad || !ok
+		r.w.draining[d] = deadline
+	})
 }

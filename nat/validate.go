@@ -16,6 +16,7 @@ const (
 	// maxWeight bounds a target's weight.
 	maxWeight   = 1 << 16
 	maxAffinity = 30 * 24 * time.Hour
+	maxGrace    = 24 * time.Hour
 	// maxSlots bounds the slots of one forward, and so its distinct targets.
 	// Weights that do not fit are scaled down.
 	maxSlots = 1 << 16
@@ -180,8 +181,14 @@ func (f *faults) forward(at string, w *Forward) {
 	if w.Algorithm > RoundRobin {
 		f.add(at+".algorithm", "unknown %s", w.Algorithm)
 	}
-	if w.Drain > DrainReset {
+	if w.Drain > DrainLater {
 		f.add(at+".drain", "unknown %s", w.Drain)
+	}
+	switch {
+	case w.Drain == DrainLater && (w.Grace <= 0 || w.Grace > maxGrace || w.Grace%time.Second != 0):
+		f.add(at+".grace", "%s is not whole seconds up to %s", w.Grace, maxGrace)
+	case w.Drain != DrainLater && w.Grace != 0:
+		f.add(at+".grace", "%s means nothing with drain %s", w.Grace, w.Drain)
 	}
 	if w.Masquerade > MasqueradeHost {
 		f.add(at+".masquerade", "unknown %s", w.Masquerade)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
@@ -17,6 +18,11 @@ const (
 )
 
 func (c *Client) watch(ctx context.Context) error {
+	inner, cancel := context.WithCancel(ctx)
+	var draining sync.WaitGroup
+	defer draining.Wait()
+	defer cancel()
+	draining.Go(func() { c.drainInTime(inner) })
 	for {
 		err := c.watchOnce(ctx)
 		if cause := context.Cause(ctx); cause != nil {

@@ -3,6 +3,7 @@ package nat
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/podplumb/podplumb/internal/plan"
 )
@@ -30,6 +31,11 @@ type world struct {
 
 	redirects map[listen]Redirect
 	capture   map[item]item
+
+	// draining is until when connections to targets that went may go on, now
+	// when a change is made.
+	draining map[flow]time.Time
+	now      time.Time
 }
 
 type entry struct {
@@ -49,7 +55,7 @@ func newWorld(lay *layout) *world {
 		networks: map[netip.Prefix]Network{}, exclude: map[netip.Prefix]netip.Prefix{}, virtual: map[netip.Prefix]Virtual{},
 		local: map[netip.Prefix]netip.Prefix{}, localhost: map[netip.Addr]netip.Addr{},
 		forwards: map[Key]*entry{}, addresses: newUses(), hairpin: newUses(),
-		redirects: map[listen]Redirect{}, capture: map[item]item{},
+		redirects: map[listen]Redirect{}, capture: map[item]item{}, draining: map[flow]time.Time{},
 		lanes: map[lane]*laneUse{}, numbers: make([]bool, 1),
 	}
 }
