@@ -48,6 +48,9 @@ func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *
 			if c := strict.From(r.Request.Context()); c != nil && r.StatusCode == http.StatusSwitchingProtocols {
 				c.Switch()
 			}
+			if len(r.Trailer) > 0 { // with a length HTTP/1.1 has no place for them
+				r.Header.Del("Content-Length")
+			}
 			return nil
 		},
 		ErrorHandler: failed,
