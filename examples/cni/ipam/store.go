@@ -269,6 +269,11 @@ func (s *Store) Retain(keep func(owner uint64) bool) ([]netip.Addr, error) {
 	return out, err
 }
 
+// Each calls fn for every leased address, with the ID of its owner.
+func (s *Store) Each(fn func(a netip.Addr, owner uint64)) error {
+	return s.each(func(b *block, i int, owner uint64) error { fn(b.addr(i), owner); return nil })
+}
+
 func (s *Store) each(fn func(b *block, i int, owner uint64) error) error {
 	blocks, err := s.all()
 	errs := []error{err}

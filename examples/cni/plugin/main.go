@@ -27,6 +27,9 @@ func Main(at func(step string)) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	p := &plugin{at: at}
+	if len(os.Args) > 1 && os.Getenv("CNI_COMMAND") == "" {
+		os.Exit(p.tool(ctx, os.Args[1:]))
+	}
 	run := func(command func(context.Context, *skel.CmdArgs) error) func(*skel.CmdArgs) error {
 		return func(args *skel.CmdArgs) error { return explain(command(ctx, args)) }
 	}
@@ -51,4 +54,17 @@ func (p *plugin) passed(step string) {
 	if p.at != nil {
 		p.at(step)
 	}
+}
+
+const usage = `usage: podplumb-cni doctor [-data DIR] [-network NAME]
+Container runtimes call podplumb-cni without arguments and with CNI_COMMAND in the environment.
+`
+
+// tool is what people call the program for.
+func (p *plugin) tool(ctx context.Context, args []string) int {
+	if args[0] == "doctor" {
+		return p.doctor(ctx, args[1:], os.Stdout)
+	}
+	fmt.Fprint(os.Stderr, usage)
+	return 2
 }
