@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	utilyaml "k8s.io/apimachinery/pkg/util/yaml"
+	"sigs.k8s.io/yaml"
 )
 
 const (
@@ -184,7 +185,7 @@ func (r *reader) decode(content []byte) (map[id]runtime.Object, error) {
 }
 
 func (r *reader) add(objects map[id]runtime.Object, document []byte) error {
-	data, err := utilyaml.ToJSON(document)
+	data, err := yaml.YAMLToJSON(document) // JSON is YAML
 	if err != nil {
 		return err
 	}

@@ -120,10 +120,11 @@ func TestDirectory(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir+"/a.yaml", manifest("web", "10.96.0.1")+"---\n# nothing\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n")
 	write(t, dir+"/sub/list.json", `{"apiVersion":"v1","kind":"List","items":[{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}},{"apiVersion":"v1","kind":"Service","metadata":{"name":"bare"}}]}`)
+	write(t, dir+"/flow.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: flow}}\n")
 	write(t, dir+"/typed.yaml", "apiVersion: v1\nkind: NamespaceList\nitems: [{metadata: {name: depot}}]\n")
 	write(t, dir+"/odd.yaml", "apiVersion: example.com/v1\nkind: Widget\nmetadata: {name: w}\n")
 	l := run(t, source.Directory(dir))
-	require.Equal(t, []string{"+/depot", "+/shop", "+default/bare", "+shop/web=10.96.0.1"}, l.batch(t, 0))
+	require.Equal(t, []string{"+/depot", "+/flow", "+/shop", "+default/bare", "+shop/web=10.96.0.1"}, l.batch(t, 0))
 
 	write(t, dir+"/a.yaml", manifest("web", "10.96.0.2"))
 	require.Equal(t, []string{"~shop/web=10.96.0.2"}, l.batch(t, 1))
