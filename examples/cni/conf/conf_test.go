@@ -50,7 +50,7 @@ func TestEveryFaultIsNamed(t *testing.T) {
 	t.Parallel()
 	_, err := conf.Parse([]byte(`{"cniVersion":"1.1.0","name":"-n","type":"x","mode":"ptp","isGatewy":true,"brdige":"b","hairpinMode":true,"promiscMode":true,"vlan":5000,
 		"vlanTrunk":[{},{"minID":9},{"minID":9,"maxID":3},{"id":0}],"mtu":10,"mac":"01:00:00:00:00:01","ipMasqBackend":"ipfw","externalSetMarkChain":"X","conditionsV4":["-s","1"],
-		"ingressRate":5,"egressBurst":9,"sysctl":{"kernel.x":"1"},"table":0,
+		"disableContainerInterface":true,"ingressRate":5,"egressBurst":9,"sysctl":{"kernel.x":"1"},"table":0,
 		"ipam":{"type":"dhcp","rangs":[],"ranges":[[{"subnett":"10.0.0.0/8"}]],"routes":[{"gw":"10.0.0.1"},{"dst":"::/0","gw":"10.0.0.1"}]},
 		"runtimeConfig":{"portMappings":[{"hostPort":70000,"containerPort":0,"protocol":"icmp","hostIP":"x"},{"hostPort":1,"containerPort":1},{"hostPort":1,"containerPort":2,"protocol":"tcp"}],"ips":["nope"]}}`))
 	if err == nil {
@@ -60,7 +60,7 @@ func TestEveryFaultIsNamed(t *testing.T) {
 		`name: "-n"`, "isGatewy: unknown key (did you mean isGateway?)", "brdige: unknown key (did you mean bridge?)", "ipam.rangs: unknown key (did you mean ranges?)",
 		"ipam.ranges[0][0].subnett: unknown key (did you mean subnet?)", "hairpinMode: excludes promiscMode", "hairpinMode: needs mode bridge", "vlan: 5000",
 		"vlanTrunk[0]: needs an id", "vlanTrunk[1]: minID and maxID", "vlanTrunk[2]: minID 9", "vlanTrunk[3].id: 0", "mtu: 10", `mac: "01:`, `ipMasqBackend: "ipfw"`,
-		"externalSetMarkChain", "conditionsV4", "ingressRate: 5 bit/s and", "ingressRate: 5 bit/s is less", "egressRate: 0", "sysctl: kernel.x", "table: 0",
+		"externalSetMarkChain", "conditionsV4", "ingressRate: 5 bit/s and", "ingressRate: 5 bit/s is less", "egressRate: 0", "disableContainerInterface: excludes ipam", "sysctl: kernel.x", "table: 0",
 		`ipam.type: "dhcp"`, "ipam.routes[0].dst", "ipam.routes[1].gw", "portMappings[0].hostPort: 70000", "portMappings[0].containerPort: 0", `portMappings[0].protocol: "icmp"`,
 		`portMappings[0].hostIP: "x"`, "portMappings[2]: maps the same host port as portMappings[1]", `runtimeConfig.ips[0]: "nope"`,
 	} {

@@ -97,6 +97,9 @@ func (n *Net) validate() []error {
 	if n.HairpinMode && n.PromiscMode {
 		f.add("hairpinMode", "excludes promiscMode: a promiscuous bridge delivers hairpin traffic itself, and twice with both")
 	}
+	if n.DisableContainerInterface && n.IPAM != nil {
+		f.add("disableContainerInterface", "excludes ipam: an interface that is down has no addresses")
+	}
 	if n.VLAN < 0 || n.VLAN > 4094 {
 		f.add("vlan", "%d is not in 0 to 4094", n.VLAN)
 	}

@@ -134,6 +134,7 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 		do   func() error
 	}{
 		{"sysctls", func() error { return setNode(a.Node) }},
+		{"gateway", func() error { return connectGateway(ctx, a) }},
 		{"link", func() error { return connect(ctx, a) }},
 		{"tuning", func() error { return a.Tuning.Apply(ctx, a.NetNS, a.IfName) }},
 		{"shape", func() error { return a.Shape.Apply(ctx, a.Link, owner+"/"+attachmentTag(a.Key, "")) }},
@@ -161,6 +162,9 @@ func (r *request) plan(a *record.Attachment, sets []ipam.Set, addrs []address) e
 	if !a.Chained {
 		addrs = r.withGateways(addrs)
 		a.State = r.state(sets, addrs)
+		if len(a.State.Bridges) > 0 {
+			a.Gateway = r.gatewayState(a.State.Bridges[0], gateways(sets, addrs))
+		}
 	}
 	for _, x := range addrs {
 		a.Addresses = append(a.Addresses, x.prefix)
@@ -178,7 +182,7 @@ func (r *request) plan(a *record.Attachment, sets []ipam.Set, addrs []address) e
 			a.Tuning.MAC = r.mac.String()
 		}
 	}
-	err := errors.Join(a.State.Validate(), change(a).Validate())
+	err := errors.Join(a.State.Validate(), a.Gateway.Validate(), change(a).Validate())
 	return withCode(types.ErrInvalidNetworkConfig, "correct the network configuration", err)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/record"
+	"github.com/podplumb/podplumb/veth"
 )
 
 func (p *plugin) check(ctx context.Context, args *skel.CmdArgs) error {
@@ -89,8 +90,20 @@ func lostLinks(ctx context.Context, a *record.Attachment) (out []error, err erro
 	if err != nil {
 		return nil, err
 	}
+	if out, err = lostLink(ctx, c, a.State); err != nil || len(a.Gateway.Pairs) == 0 {
+		return out, err
+	}
+	if c, err = openGateway(a); err != nil {
+		return out, err
+	}
+	more, err := lostLink(ctx, c, a.Gateway)
+	return append(out, more...), err
+}
+
+// lostLink asks a client, and closes it.
+func lostLink(ctx context.Context, c *veth.Client, want veth.State) (out []error, err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
-	plan, err := c.Plan(ctx, a.State)
+	plan, err := c.Plan(ctx, want)
 	if err != nil {
 		return []error{err}, nil
 	}

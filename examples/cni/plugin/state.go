@@ -24,7 +24,8 @@ func (r *request) state(sets []ipam.Set, addrs []address) veth.State {
 		routed(&p, addrs)
 		return veth.State{Pairs: []veth.Pair{p}}
 	}
-	p.Host.Bridge, p.Host.Port = n.Bridge, veth.Port{Hairpin: n.HairpinMode, Isolated: n.PortIsolation}
+	p.Host.Bridge, p.Host.Port = n.Bridge, veth.Port{Hairpin: n.HairpinMode, Isolated: n.PortIsolation, VLANs: r.vlans()}
+	p.Pod.Down = n.DisableContainerInterface
 	p.Host.DAD = false // a port has no addresses
 	for _, a := range addrs {
 		p.Pod.Addresses = append(p.Pod.Addresses, a.prefix)
@@ -54,8 +55,8 @@ func routed(p *veth.Pair, addrs []address) {
 // bridgeState is what the network wants of its bridge: gateways holds one address for each subnet.
 func (r *request) bridgeState(gateways []netip.Prefix) veth.Bridge {
 	n := r.net
-	b := veth.Bridge{Name: n.Bridge, MTU: n.MTU, Promiscuous: n.PromiscMode, DAD: n.EnableDAD}
-	if n.IsGateway {
+	b := veth.Bridge{Name: n.Bridge, MTU: n.MTU, Promiscuous: n.PromiscMode, DAD: n.EnableDAD, VLANFiltering: r.filters()}
+	if n.IsGateway && n.VLAN == 0 {
 		b.Addresses = gateways
 	}
 	return b
