@@ -41,7 +41,7 @@ func TestExplainKernel(t *testing.T) {
 	c := client(t, node.NS)
 	checked := map[nat.Outcome]int{}
 	r := rand.New(rand.NewPCG(7, 7))
-	for range 25 {
+	for range 30 {
 		s := worldOf(r, node)
 		_, err := c.Sync(within(t), s)
 		require.NoError(t, err)
@@ -49,9 +49,12 @@ func TestExplainKernel(t *testing.T) {
 			v6, from := r.IntN(2) == 0, clients[r.IntN(len(clients))]
 			network := []string{"tcp", "udp"}[r.IntN(2)]
 			dst := netip.AddrPortFrom(addresses(node, v6)[r.IntN(4)], uint16(80+r.IntN(3)))
-			p := nat.Packet{
-				Src: netip.AddrPortFrom(from.Addr(v6), 40000), Dst: dst, Proto: protos[network], ToHost: dst.Addr() == node.Addr(v6),
+			p := nat.Packet{Src: netip.AddrPortFrom(from.Addr(v6), 40000), Proto: protos[network], FromHost: from.NS == node.NS}
+			if p.FromHost && r.IntN(3) == 0 {
+				dst = netip.AddrPortFrom(loopbacks[v6], dst.Port())
+				p.Src = netip.AddrPortFrom(loopbacks[v6], 40000)
 			}
+			p.Dst, p.ToHost = dst, dst.Addr() == node.Addr(v6) || dst.Addr().IsLoopback()
 			say := nat.Explain(s, p)
 			a, err := ask(from, network, dst)
 			checked[say.Outcome]++
@@ -124,7 +127,12 @@ func worldOf(r *rand.Rand, node nstest.Node) nat.State {
 		if r.IntN(4) == 0 {
 			s.Local = append(s.Local, pods[v6])
 		}
-		for _, addr := range append(addresses(node, v6)[:2:2], node.Addr(v6), anyAddr[v6]) {
+		keys := append(addresses(node, v6)[:2:2], node.Addr(v6), anyAddr[v6])
+		if r.IntN(2) == 0 {
+			s.Localhost = append(s.Localhost, pods[v6].Addr().Next())
+			keys = append(keys, loopbacks[v6])
+		}
+		for _, addr := range keys {
 			for port := range uint16(2) {
 				for _, proto := range protos {
 					if r.IntN(2) == 0 {
@@ -132,12 +140,20 @@ func worldOf(r *rand.Rand, node nstest.Node) nat.State {
 					}
 					f := nat.Forward{
 						Addr: addr, Port: 80 + port, Proto: proto,
-						Empty: nat.Refusal(r.IntN(2)), Masquerade: nat.Masquerade(r.IntN(3)),
+						Empty: nat.Refusal(r.IntN(2)), Masquerade: nat.Masquerade(r.IntN(4)),
 					}
+					split := r.IntN(4) == 0
 					for _, p := range node.Pods {
+						to := nat.Target{Addr: p.Addr(v6), Port: 8080, Weight: 1 + r.IntN(3)}
 						if r.IntN(2) == 0 {
-							f.To = append(f.To, nat.Target{Addr: p.Addr(v6), Port: 8080, Weight: 1 + r.IntN(3)})
+							f.To = append(f.To, to)
 						}
+						if split && r.IntN(2) == 0 {
+							f.Near = append(f.Near, to)
+						}
+					}
+					if r.IntN(4) == 0 {
+						f.Algorithm = nat.Algorithm(1 + r.IntN(3))
 					}
 					if r.IntN(4) == 0 {
 						f.Allow = append(f.Allow, pods[v6])
