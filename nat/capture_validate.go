@@ -84,7 +84,11 @@ func (f *faults) redirects(s State, proxy map[listen]string) {
 	nodes := map[listen]int{}
 	for i := range s.Forwards {
 		if w := &s.Forwards[i]; w.Addr.IsValid() && w.Addr.IsUnspecified() {
-			nodes[listen{w.Port, w.Proto}] = i
+			at := listen{w.Port, w.Proto}
+			nodes[at] = i
+			if d, ok := proxy[at]; ok {
+				f.add(fmt.Sprintf("forwards[%d].port", i), "%d is capture.%s, which nobody reaches directly", w.Port, d)
+			}
 		}
 	}
 	seen := map[listen]int{}

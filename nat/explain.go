@@ -12,6 +12,11 @@ type Packet struct {
 	Proto    Proto
 	// FromHost and ToHost say that Src and Dst are addresses of the host itself.
 	FromHost, ToHost bool
+
+	// User and Group are those of the process that sends it, of packets from
+	// the host. Mark is the packet mark.
+	User, Group uint32
+	Mark        uint32
 }
 
 // Outcome is what becomes of a packet.
@@ -26,6 +31,10 @@ const (
 	Rejected
 	// Dropped: the sender is not told.
 	Dropped
+	// Captured: the packet goes to the proxy.
+	Captured
+	// Redirected: the packet goes to another port of the host.
+	Redirected
 )
 
 func (o Outcome) String() string {
@@ -38,17 +47,26 @@ func (o Outcome) String() string {
 		return "rejected"
 	case Dropped:
 		return "dropped"
+	case Captured:
+		return "captured"
+	case Redirected:
+		return "redirected"
 	}
 	return fmt.Sprintf("outcome(%d)", uint8(o))
 }
 
 // Hop is a destination that a packet can be sent to.
 type Hop struct {
+	// To is unspecified where a packet from elsewhere stays on the host: it
+	// reaches an address of the link that it came in by.
 	To    netip.AddrPort
 	Share float64 // of the connections, above 0 and up to 1
 	// Masqueraded says that the packet carries an address of this host when
 	// it leaves. A packet that stays on the host keeps its source.
 	Masqueraded bool
+	// From, when not zero, has the addresses that the packet carries when it
+	// leaves.
+	From Pool
 }
 
 // Explanation says what becomes of a packet and why.
@@ -68,6 +86,9 @@ func (e Explanation) String() string {
 		if h.Masqueraded {
 			b.WriteString(" masqueraded")
 		}
+		if h.From != (Pool{}) {
+			b.WriteString(" from " + h.From.String())
+		}
 		b.WriteByte('\n')
 	}
 	return b.String()
@@ -76,17 +97,32 @@ func (e Explanation) String() string {
 // Explain says what a table that holds s does with p, without asking the
 // kernel. s must be valid.
 func Explain(s State, p Packet) Explanation {
-	served := false
+	captured, spared, ok := s.captured(p)
+	if ok {
+		return captured
+	}
+	served, proxy := false, s.proxyPort(p)
+	turnedAway := Explanation{Outcome: Rejected, By: proxy + ", whose port nobody reaches directly"}
 	key := Key{Addr: p.Dst.Addr(), Port: p.Dst.Port(), Proto: p.Proto}
 	var node *Forward
 	for _, f := range s.Forwards {
 		if f.Key() == key {
-			return s.explainForward(f.canonical(), p)
+			e := s.explainForward(f.canonical(), p)
+			if proxy != "" && e.Outcome != Forwarded {
+				return turnedAway
+			}
+			return e
 		}
 		served = served || f.Addr == key.Addr
 		if f.Key() == (Key{unspecified(key.Addr), key.Port, key.Proto}) {
 			node = &f
 		}
+	}
+	if e, ok := s.redirected(p); ok {
+		return e
+	}
+	if proxy != "" {
+		return turnedAway
 	}
 	if node != nil && p.ToHost && (s.local(key.Addr) || s.fromLoopback(p)) {
 		return s.explainForward(node.canonical(), p)
@@ -102,11 +138,14 @@ func Explain(s State, p Packet) Explanation {
 	}
 	hop := Hop{To: p.Dst, Share: 1}
 	why := "no part of the State"
+	if spared != "" {
+		why = spared
+	}
 	if n, ok := s.networkFor(p.Src.Addr()); ok && !p.ToHost {
 		if x, ok := s.excludes(p.Dst.Addr()); ok {
 			why = x
 		} else {
-			hop.Masqueraded, why = true, "network "+n.Prefix.Masked().String()
+			hop.Masqueraded, hop.From, why = n.To == (Pool{}), n.To.canonical(), "network "+n.Prefix.Masked().String()
 		}
 	}
 	return Explanation{Outcome: Untouched, By: why, Hops: []Hop{hop}}
@@ -157,10 +196,9 @@ func (s State) explainForward(f Forward, p Packet) Explanation {
 	}
 	e := Explanation{Outcome: Forwarded, By: by}
 	for _, t := range targets {
-		e.Hops = append(e.Hops, Hop{
-			To: netip.AddrPortFrom(t.Addr, t.Port), Share: float64(t.Weight) / float64(total),
-			Masqueraded: s.masquerades(f, p, t.Addr),
-		})
+		hop := Hop{To: netip.AddrPortFrom(t.Addr, t.Port), Share: float64(t.Weight) / float64(total)}
+		hop.Masqueraded, hop.From = s.hides(f, p, t.Addr)
+		e.Hops = append(e.Hops, hop)
 	}
 	return e
 }
@@ -196,12 +234,24 @@ func (s State) near(p Packet) string {
 	return ""
 }
 
-// masquerades says whether a connection through f to a target hides its
-// source.
+// hides says whether a connection through f to a target is masqueraded, or
+// the addresses that it leaves under.
+func (s State) hides(f Forward, p Packet, target netip.Addr) (bool, Pool) {
+	if s.masquerades(f, p, target) {
+		return true, Pool{}
+	}
+	n, inside := s.networkFor(p.Src.Addr())
+	if !inside || s.excluded(target) {
+		return false, Pool{}
+	}
+	return n.To == (Pool{}), n.To.canonical()
+}
+
+// masquerades says whether f itself hides the source of a connection to a
+// target.
 func (s State) masquerades(f Forward, p Packet, target netip.Addr) bool {
 	src := p.Src.Addr()
 	_, inside := s.networkFor(src)
-	outward := inside && !s.excluded(target)
 	for _, x := range s.Exclude {
 		inside = inside || x.Contains(src)
 	}
@@ -212,11 +262,11 @@ func (s State) masquerades(f Forward, p Packet, target netip.Addr) bool {
 	case MasqueradeAll:
 		return true
 	case MasqueradeRemote:
-		return outward || src == target || !inside
+		return src == target || !inside
 	case MasqueradeHost:
-		return outward || src == target || p.FromHost
+		return src == target || p.FromHost
 	}
-	return outward || src == target
+	return src == target
 }
 
 // local says that node ports are served on a, an address of the host.

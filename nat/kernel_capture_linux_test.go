@@ -3,11 +3,9 @@ package nat_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -36,6 +34,7 @@ func newMesh(t testing.TB) mesh {
 	nstest.DefaultRoutes(t, pod.NS, peer.V4.Addr(), peer.V6.Addr())
 	for _, key := range []string{"net.ipv4.icmp_ratelimit", "net.ipv6.icmp.ratelimit"} {
 		require.NoError(t, pod.NS.SetSysctl(key, "0"))
+		require.NoError(t, peer.NS.SetSysctl(key, "0"))
 	}
 	return mesh{pod, peer}
 }
@@ -95,10 +94,19 @@ func wantCapture() nat.Capture {
 	}
 }
 
-// marked dials from a socket that carries a mark.
-func marked(ns *netns.NS, mark int, network string, to netip.AddrPort) (*nstest.Flow, error) {
+// sender says what a socket is sent from.
+type sender struct {
+	ns          *netns.NS
+	from        netip.Addr // zero: the kernel chooses
+	mark        int
+	user, group int // zero: the test's own
+}
+
+func (m mesh) proxied() sender { return sender{ns: m.pod.NS, mark: proxyMark} }
+
+func (s sender) dial(network string, to netip.AddrPort) (*nstest.Flow, error) {
 	var conn net.Conn
-	err := ns.Do(func() error {
+	err := s.ns.Do(func() error {
 		domain, typ := unix.AF_INET, unix.SOCK_STREAM
 		if to.Addr().Is6() {
 			domain = unix.AF_INET6
@@ -106,24 +114,25 @@ func marked(ns *netns.NS, mark int, network string, to netip.AddrPort) (*nstest.
 		if network == "udp" {
 			typ = unix.SOCK_DGRAM
 		}
-		fd, err := unix.Socket(domain, typ|unix.SOCK_CLOEXEC, 0)
+		fd, err := s.socket(domain, typ)
 		if err != nil {
 			return err
 		}
 		f := os.NewFile(uintptr(fd), "socket")
 		defer f.Close()
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, mark); err != nil {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, s.mark); err != nil {
 			return err
 		}
-		wait := unix.NsecToTimeval(int64(nstest.AnswerWithin))
+		wait := unix.NsecToTimeval(int64(10 * time.Second))
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {
 			return err
 		}
-		var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(to.Port()), Addr: as4(to.Addr())}
-		if domain == unix.AF_INET6 {
-			sa = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+		if s.from.IsValid() {
+			if err := unix.Bind(fd, sockaddr(netip.AddrPortFrom(s.from, 0))); err != nil {
+				return err
+			}
 		}
-		if err := unix.Connect(fd, sa); err != nil {
+		if err := unix.Connect(fd, sockaddr(to)); err != nil {
 			return err
 		}
 		conn, err = net.FileConn(f)
@@ -135,19 +144,43 @@ func marked(ns *netns.NS, mark int, network string, to netip.AddrPort) (*nstest.
 	return &nstest.Flow{Conn: conn}, nil
 }
 
-func as4(a netip.Addr) (b [4]byte) {
-	if a.Is4() {
-		b = a.As4()
+// socket opens a socket under the sender's user and group. The thread is the
+// function's own while it runs.
+func (s sender) socket(domain, typ int) (int, error) {
+	if s.user != 0 {
+		defer unix.Setfsuid(0)
+		if err := unix.Setfsuid(s.user); err != nil {
+			return 0, err
+		}
 	}
-	return b
+	if s.group != 0 {
+		defer unix.Setfsgid(0)
+		if err := unix.Setfsgid(s.group); err != nil {
+			return 0, err
+		}
+	}
+	return unix.Socket(domain, typ|unix.SOCK_CLOEXEC, 0)
 }
 
-func reachesMarked(t testing.TB, ns *netns.NS, mark int, network string, to netip.AddrPort) nstest.Answer {
-	t.Helper()
-	f, err := marked(ns, mark, network, to)
-	require.NoError(t, err)
+func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is4() {
+		return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
+	}
+	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+}
+
+func (s sender) ask(network string, to netip.AddrPort) (nstest.Answer, error) {
+	f, err := s.dial(network, to)
+	if err != nil {
+		return nstest.Answer{}, err
+	}
 	defer f.Close()
-	a, err := f.Ask()
+	return f.Ask()
+}
+
+func (s sender) reaches(t testing.TB, network string, to netip.AddrPort) nstest.Answer {
+	t.Helper()
+	a, err := s.ask(network, to)
 	require.NoError(t, err)
 	return a
 }
@@ -191,10 +224,10 @@ func TestCapture(t *testing.T) {
 
 			// The proxy's own connections.
 			for network := range protos {
-				require.Equal(t, peer.String(), reachesMarked(t, m.pod.NS, proxyMark, network, app).Server)
-				require.Equal(t, "outside", reachesMarked(t, m.pod.NS, proxyMark, network, netip.AddrPortFrom(peer, 53)).Server)
+				require.Equal(t, peer.String(), m.proxied().reaches(t, network, app).Server)
+				require.Equal(t, "outside", m.proxied().reaches(t, network, netip.AddrPortFrom(peer, 53)).Server)
 			}
-			require.Equal(t, app.String(), reachesMarked(t, m.pod.NS, proxyMark+1, "tcp", app).Server, "another mark")
+			require.Equal(t, app.String(), (sender{ns: m.pod.NS, mark: proxyMark + 1}).reaches(t, "tcp", app).Server, "another mark")
 
 			// Inbound: a port that is listed, from the client's own address.
 			in := netip.AddrPortFrom(pod, 8080)
@@ -234,9 +267,47 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-var (
-	_ = errors.New
-	_ = io.EOF
-	_ = exec.Command
-	_ = time.Second
-)
+// secondAddresses gives the pod and the peer one more address of each family.
+func (m mesh) secondAddresses(t testing.TB) (second [2]map[bool]netip.Addr) {
+	t.Helper()
+	for n, end := range []nstest.End{m.pod, m.peer} {
+		end.V4 = netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(11 + n)}), 24)
+		end.V6 = netip.MustParsePrefix(fmt.Sprintf("2001:db8::1%d/64", n+1))
+		nstest.Address(t, end)
+		second[n] = map[bool]netip.Addr{false: end.V4.Addr(), true: end.V6.Addr()}
+	}
+	return second
+}
+
+func loopbackAddr(v6 bool) netip.Addr {
+	if v6 {
+		return netip.IPv6Loopback()
+	}
+	return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
+// canBecome says that the test can send as another user, which root in a user
+// namespace of one user cannot.
+func canBecome(t testing.TB, ns *netns.NS) bool {
+	t.Helper()
+	can := false
+	require.NoError(t, ns.Do(func() error {
+		defer unix.Setfsuid(0)
+		if err := unix.Setfsuid(1); err != nil {
+			return err
+		}
+		got, err := unix.SetfsuidRetUid(1)
+		can = got == 1
+		return err
+	}))
+	return can
+}
+
+func isRefused(err error) bool {
+	for _, e := range []error{unix.ECONNREFUSED, unix.ECONNRESET, unix.EACCES, unix.EPERM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}

@@ -14,19 +14,9 @@ import (
 // sets: what is read from one of each has to account for all of them.
 func (r *reader) captures(ctx context.Context) error {
 	lay := r.c.lay
-	have := map[*nft.Set][]nft.Element{}
-	for _, s := range lay.interception.sets() {
-		err := r.elements(ctx, s, func() { have[s] = nil }, func(e *nft.Element) {
-			have[s] = append(have[s], nft.Element{
-				Key: slices.Clone(e.Key), End: e.End, Data: slices.Clone(e.Data), Comment: e.Comment,
-			})
-		})
-		if err != nil {
-			return err
-		}
-	}
-	for _, a := range lay.itemsOf(have) {
-		r.w.capture[a] = a
+	have, err := r.items(ctx, lay.interception.sets())
+	if err != nil {
+		return err
 	}
 	r.redirects(have)
 	want := map[*nft.Set][]nft.Element{}
@@ -46,6 +36,35 @@ func (r *reader) captures(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// items reads sets and adds what they say to the capture.
+func (r *reader) items(ctx context.Context, sets []*nft.Set) (map[*nft.Set][]nft.Element, error) {
+	have := map[*nft.Set][]nft.Element{}
+	for _, s := range sets {
+		err := r.elements(ctx, s, func() { have[s] = nil }, func(e *nft.Element) {
+			have[s] = append(have[s], nft.Element{
+				Key: slices.Clone(e.Key), End: e.End, Data: slices.Clone(e.Data), Comment: e.Comment,
+			})
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range r.c.lay.itemsOf(have) {
+		r.w.capture[a] = a
+	}
+	return have, nil
+}
+
+// someCapture reads what a change is about, and the marks, which rules have.
+func (r *reader) someCapture(ctx context.Context, change Change) error {
+	sets := []*nft.Set{r.c.lay.marks}
+	if len(change.Capture)+len(change.Release) > 0 {
+		sets = append(sets, r.c.lay.listed)
+	}
+	_, err := r.items(ctx, sets)
+	return err
 }
 
 func sameElements(a, b []nft.Element) bool {

@@ -224,15 +224,15 @@ func (r *reader) some(ctx context.Context, change Change) (bool, error) {
 	if err := r.lanes(ctx); err != nil || r.bad {
 		return false, err
 	}
-	chains := make([]*nft.Chain, 0, len(r.w.lanes))
+	if err := r.someCapture(ctx, change); err != nil {
+		return false, err
+	}
+	chains := r.c.lay.marked(r.w.captureState().Except.Marks)
 	for l := range r.w.lanes {
 		chains = append(chains, l.chain(r.c.lay))
 	}
 	if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
 		return false, err
-	}
-	if len(change.Capture)+len(change.Release) > 0 {
-		return false, errPartial
 	}
 	if len(change.SetLocalhost) > 0 {
 		if err := r.localhosts(ctx); err != nil {
