@@ -33,7 +33,7 @@ func (w *world) captures(p Plan, e *edits) {
 		remark = remark || c.Key.kind == itemMark
 	}
 	if remark {
-		e.rules = w.lay.marked(w.captureState().Except.Marks)
+		e.rules = w.lay.interception.capture(w.captureState().Except.Marks)
 	}
 }
 

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -93,11 +94,6 @@ func begins(not bool) nft.Stmt {
 	return nft.Bits{Field: nft.TCPFlags, Mask: syn | ack, Value: syn, Not: not}
 }
 
-var (
-	unknownState = nft.Any{Field: nft.CTStateField, Bits: 1 << 0, Text: "invalid"}
-	fromLoopback = nft.Is{Field: nft.MetaIiftype, Value: binary.NativeEndian.AppendUint16(nil, 772), Text: "loopback"} // ARPHRD_LOOPBACK
-)
-
 // The ways into the capture, for translation and for refusal alike.
 
 func (i *interception) waysIn(to string) []nft.Rule {
@@ -114,24 +110,64 @@ func (i *interception) waysOut(to string) []nft.Rule {
 	}
 }
 
-// sparedIn and sparedOut return what is left alone, but for marks.
-
-func (i *interception) sparedIn() []nft.Rule {
-	return append([]nft.Rule{
-		rule(fromLoopback, ret), rule(isLocal(true), ret), i.notOwn(), rule(inSet(nft.ThDport, i.passInbound), ret),
-	}, i.sparedNetworks()...)
+// capture returns the chains of the capture, which begin with the marks that
+// are spared.
+func (i *interception) capture(marks []Mark) []*nft.Chain {
+	redirect := func(m *nft.Set) nft.Stmt {
+		return nft.Redirect{To: nft.Mapped{Key: nft.MetaL4Proto, Map: m}}
+	}
+	onlyNew := rule(isTCP(), begins(true), ret)
+	in, out := i.sparedIn(marks), i.sparedOut(marks)
+	// The guards refuse what should have been translated and was not: a
+	// change came in between, or conntrack cannot place the packet, so that it
+	// would leave as it is.
+	beside := []nft.Stmt{isTCP(), begins(true), nft.In{Key: nft.MetaL4Proto, Set: i.strict, Not: true}}
+	refuse := []nft.Rule{
+		rule(invalidState, nft.Verdict{Code: nft.Drop}),
+		rule(isTCP(), begins(true), goTo("rejection")),
+		// Silence makes the client try again a moment later.
+		rule(nft.Verdict{Code: nft.Drop}),
+	}
+	return []*nft.Chain{
+		chain("capture-in", slices.Concat([]nft.Rule{onlyNew}, in, []nft.Rule{rule(isTCP(), redirect(i.inbound))})...),
+		chain("capture-out", slices.Concat([]nft.Rule{onlyNew}, out, []nft.Rule{
+			rule(isProto(UDP), isDNS(), redirect(i.dns)),
+			rule(isTCP(), isDNS(), redirect(i.dns)),
+			rule(isTCP(), redirect(i.outbound)),
+		})...),
+		chain("guard-in", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], ret)...)}, in, refuse)...),
+		chain("guard-out", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], validState, ret)...)}, out, refuse)...),
+	}
 }
 
-func (i *interception) sparedOut() []nft.Rule {
-	return append([]nft.Rule{
-		rule(isLocal(false), ret),
+var (
+	invalidState = nft.Any{Field: nft.CTStateField, Bits: 1 << 0, Text: "invalid"}
+	validState   = nft.MaskedIs{Of: nft.Masked{Of: nft.CTStateField, Mask: 1 << 0}, Text: "! invalid"}
+	fromLoopback = nft.Is{Field: nft.MetaIiftype, Value: binary.NativeEndian.AppendUint16(nil, 772), Text: "loopback"} // ARPHRD_LOOPBACK
+)
+
+// sparedIn and sparedOut return what is left alone, what is quickest to see
+// first.
+
+func (i *interception) sparedIn(marks []Mark) []nft.Rule {
+	return slices.Concat([]nft.Rule{rule(fromLoopback, ret)}, sparedMarks(marks), []nft.Rule{
+		rule(i.toProxy(), ret), // another chain closes its ports
+		rule(inSet(nft.ThDport, i.passInbound), ret),
+	}, i.sparedNetworks(), []nft.Rule{rule(isLocal(true), ret)})
+}
+
+func (i *interception) sparedOut(marks []Mark) []nft.Rule {
+	return slices.Concat(sparedMarks(marks), []nft.Rule{
 		rule(inSet(nft.MetaSkuid, i.users), ret), rule(inSet(nft.MetaSkgid, i.groups), ret), rule(inSet(nft.ThDport, i.passOutbound), ret),
-	}, i.sparedNetworks()...)
+	}, i.sparedNetworks(), []nft.Rule{rule(isLocal(false), ret)})
 }
 
-// notOwn leaves the proxy's ports to the chain that closes them.
-func (i *interception) notOwn() nft.Rule {
-	return rule(inSet(nft.Concat{nft.MetaL4Proto, nft.ThDport}, i.own), ret)
+func sparedMarks(marks []Mark) []nft.Rule {
+	var rules []nft.Rule
+	for _, m := range marks {
+		rules = append(rules, rule(nft.MaskedIs{Of: nft.Masked{Of: nft.MetaMark, Mask: m.Mask}, Value: m.Value}, ret))
+	}
+	return rules
 }
 
 func (i *interception) sparedNetworks() []nft.Rule {
@@ -142,56 +178,9 @@ func (i *interception) sparedNetworks() []nft.Rule {
 	return rules
 }
 
-// chains returns the chains of the capture that stay as they are.
-func (i *interception) chains() []*nft.Chain {
-	onlyNew := rule(isTCP(), begins(true), ret)
-	enter := func(name string, spared []nft.Rule, next string) *nft.Chain {
-		return chain(name, append(append([]nft.Rule{onlyNew}, spared...), rule(goTo(next)))...)
-	}
-	// What should have been translated and was not: a change came in between,
-	// or the packet is none that the kernel translates.
-	strict := rule(isTCP(), begins(true), nft.In{Key: nft.MetaL4Proto, Set: i.strict, Not: true}, ret)
-	strictOut := rule(isTCP(), begins(true), nft.In{Key: nft.MetaL4Proto, Set: i.strict, Not: true}, knownOrNew, ret)
-	guard := func(name string, strict nft.Rule, spared []nft.Rule, next string) *nft.Chain {
-		return chain(name, append(append([]nft.Rule{rule(translated, ret), strict}, spared...), rule(goTo(next)))...)
-	}
-	return []*nft.Chain{
-		enter("capture-in", i.sparedIn(), "captured-in"), enter("capture-out", i.sparedOut(), "captured-out"),
-		guard("guard-in", strict, i.sparedIn(), "guarded-in"), guard("guard-out", strictOut, i.sparedOut(), "guarded-out"),
-		chain("proxy-only", rule(translated, ret), onlyNew, rule(goTo("rejection"))),
-	}
-}
-
-// knownOrNew holds for all packets but those that conntrack cannot place:
-// they are never translated, and would leave as they are.
-var knownOrNew = nft.MaskedIs{Of: nft.Masked{Of: nft.CTStateField, Mask: 1 << 0}, Text: "! invalid"}
-
-// marked returns the chains that begin with the marks that are spared.
-func (i *interception) marked(marks []Mark) []*nft.Chain {
-	var spared []nft.Rule
-	for _, m := range marks {
-		spared = append(spared, rule(nft.MaskedIs{Of: nft.Masked{Of: nft.MetaMark, Mask: m.Mask}, Value: m.Value}, ret))
-	}
-	redirect := func(m *nft.Set) nft.Stmt {
-		return nft.Redirect{To: nft.Mapped{Key: nft.MetaL4Proto, Map: m}}
-	}
-	refuse := []nft.Rule{
-		rule(unknownState, nft.Verdict{Code: nft.Drop}),
-		rule(isTCP(), begins(true), goTo("rejection")),
-		// Silence makes the client try again a moment later.
-		rule(nft.Verdict{Code: nft.Drop}),
-	}
-	unmarked := func(name string, rules ...nft.Rule) *nft.Chain {
-		return chain(name, append(append([]nft.Rule{}, spared...), rules...)...)
-	}
-	return []*nft.Chain{
-		unmarked("captured-in", rule(isTCP(), redirect(i.inbound))),
-		unmarked("captured-out",
-			rule(isProto(UDP), isDNS(), redirect(i.dns)),
-			rule(isTCP(), isDNS(), redirect(i.dns)),
-			rule(isTCP(), redirect(i.outbound))),
-		unmarked("guarded-in", refuse...), unmarked("guarded-out", refuse...),
-	}
+// proxyOnly closes the proxy's ports to all that was not led there.
+func proxyOnly() *nft.Chain {
+	return chain("proxy-only", rule(translated, ret), rule(isTCP(), begins(true), ret), rule(goTo("rejection")))
 }
 
 // toProxy holds for connections that were led to the proxy.

@@ -17,3 +17,10 @@ func Floor(s State) *nft.Batch {
 	t.write()
 	return t.batch
 }
+
+// Doubt makes the next change replace the table.
+func (c *Client) Doubt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.damaged = true
+}

@@ -280,7 +280,7 @@ func (l *layout) chains() []*nft.Chain {
 	return append(append([]*nft.Chain{
 		hooked("nat", nft.Prerouting, priorityDNAT, prerouting...),
 		output, dispatch, nodes, l.redirectChain(),
-	}, append(append(l.interception.chains(), l.marked(nil)...), perFamily...)...),
+	}, append(append(l.interception.capture(nil), proxyOnly()), perFamily...)...),
 		hooked("filter", nft.Forward, priorityFilter, rule(jump("refuse"))),
 		hooked("filter", nft.Input, priorityFilter, append(l.onInput(), rule(jump("refuse")))...),
 		localhost[0], localhost[1], outputCheck, refuse, reject, learn, post, back, whom, remote,

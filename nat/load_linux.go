@@ -85,7 +85,7 @@ func (r *reader) all(ctx context.Context) (bool, error) {
 	if err := r.captures(ctx); err != nil {
 		return false, err
 	}
-	chains := r.c.lay.marked(r.w.captureState().Except.Marks)
+	chains := r.c.lay.interception.capture(r.w.captureState().Except.Marks)
 	for l := range r.w.lanes {
 		chains = append(chains, l.chain(r.c.lay))
 	}

@@ -227,7 +227,7 @@ func (r *reader) some(ctx context.Context, change Change) (bool, error) {
 	if err := r.someCapture(ctx, change); err != nil {
 		return false, err
 	}
-	chains := r.c.lay.marked(r.w.captureState().Except.Marks)
+	chains := r.c.lay.interception.capture(r.w.captureState().Except.Marks)
 	for l := range r.w.lanes {
 		chains = append(chains, l.chain(r.c.lay))
 	}
