@@ -188,6 +188,16 @@ func (i *interception) toProxy() nft.Stmt {
 	return inSet(nft.Concat{nft.MetaL4Proto, nft.ThDport}, i.own)
 }
 
+// stays leaves their source to connections of the host that were led to
+// another of its ports.
+func (i *interception) stays(f *family) []nft.Rule {
+	here := nft.Within{Field: f.daddr, Prefix: f.loopback}
+	return []nft.Rule{
+		rule(here, i.toProxy(), ret),
+		rule(here, inSet(nft.Concat{nft.MetaL4Proto, nft.CTOrigProtoDst}, i.redirectOwn), ret),
+	}
+}
+
 // onInput turns away what may not come in.
 func (i *interception) onInput() []nft.Rule {
 	return append([]nft.Rule{rule(knownState, ret), rule(i.toProxy(), jump("proxy-only"))}, i.waysIn("guard-in")...)

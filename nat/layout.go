@@ -249,7 +249,7 @@ func (l *layout) chains() []*nft.Chain {
 		dispatch.Rules = append(dispatch.Rules, f.dispatch()...)
 		nodes.Rules = append(nodes.Rules, f.nodes()...)
 		onLoopback = append(onLoopback, twice(f.onLoopback())...)
-		back.Rules = append(back.Rules, rule(nft.Within{Field: f.daddr, Prefix: f.loopback}, l.toProxy(), ret))
+		back.Rules = append(back.Rules, l.interception.stays(f)...)
 		refuse.Rules = append(refuse.Rules, f.refuse()...)
 		back.Rules = append(back.Rules, f.back(l)...)
 		remote.Rules = append(remote.Rules, rule(inSet(f.saddr, f.networks), ret), rule(inSet(f.saddr, f.excluded), ret))
