@@ -2,18 +2,18 @@ package links
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 
 	"github.com/podplumb/podplumb/nat"
 )
 
-// SourcesTo returns, for each family of the forwards' targets, the address of the node that it has towards the first of them.
-func SourcesTo(ctx context.Context, forwards []nat.Forward) (out []netip.Addr, err error) {
-	h, err := open(ctx)
+// SourcesTo returns, for each family of the forwards' targets, the address that the node has towards the first of them, if it has a
+// route there.
+func SourcesTo(forwards []nat.Forward) (out []netip.Addr) {
+	h, err := open(context.Background())
 	if err != nil {
-		return nil, err
+		return nil
 	}
 	defer h.Close()
 	for _, f := range forwards {
@@ -23,7 +23,7 @@ func SourcesTo(ctx context.Context, forwards []nat.Forward) (out []netip.Addr, e
 		}
 		routes, err := h.RouteGet(to.AsSlice())
 		if err != nil {
-			return nil, fmt.Errorf("find the node's address towards %s: %w", to, err)
+			continue
 		}
 		for _, r := range routes {
 			if a, ok := netip.AddrFromSlice(r.Src); ok {
@@ -32,5 +32,5 @@ func SourcesTo(ctx context.Context, forwards []nat.Forward) (out []netip.Addr, e
 			}
 		}
 	}
-	return out, nil
+	return out
 }

@@ -129,21 +129,18 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 		return nil, err
 	}
 	p.passed("plan")
-	for _, step := range []struct {
-		name string
-		do   func() error
-	}{
+	// The links and the table wait for different locks of the kernel, so they are made side by side.
+	table := make(chan error, 1)
+	go func() { table <- p.run([]step{{"table", func() error { return publish(ctx, r.store, a) }}}) }()
+	err = p.run([]step{
 		{"sysctls", func() error { return setNode(a.Node) }},
 		{"gateway", func() error { return connectGateway(ctx, a) }},
 		{"link", func() error { return connect(ctx, a) }},
 		{"tuning", func() error { return a.Tuning.Apply(ctx, a.NetNS, a.IfName) }},
 		{"shape", func() error { return a.Shape.Apply(ctx, a.Link, owner+"/"+attachmentTag(a.Key, "")) }},
-		{"table", func() error { return publish(ctx, r.store, a) }},
-	} {
-		if err := step.do(); err != nil {
-			return nil, err
-		}
-		p.passed(step.name)
+	})
+	if err = errors.Join(err, <-table); err != nil {
+		return nil, err
 	}
 	result, err := r.result(a, addrs, before)
 	if err != nil {
@@ -155,6 +152,23 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 	}
 	p.passed("done")
 	return result, nil
+}
+
+// step is a part of ADD that is done or not.
+type step struct {
+	name string
+	do   func() error
+}
+
+// run does steps until one fails.
+func (p *plugin) run(steps []step) error {
+	for _, s := range steps {
+		if err := s.do(); err != nil {
+			return err
+		}
+		p.passed(s.name)
+	}
+	return nil
 }
 
 // plan completes the record, now that the addresses are known, and checks it.
@@ -173,7 +187,9 @@ func (r *request) plan(a *record.Attachment, sets []ipam.Set, addrs []address) e
 		}
 	}
 	a.Forwards = aim(a.Forwards, a.Addresses)
-	a.Loopback = len(a.Forwards) > 0 && *r.net.SNAT
+	if len(a.Forwards) > 0 && *r.net.SNAT {
+		a.Localhost = r.nodeAddresses(addrs, a)
+	}
 	a.Node = r.nodeSysctls(addrs)
 	a.Tuning = r.tuning(addrs)
 	if a.Chained {

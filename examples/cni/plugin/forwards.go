@@ -4,9 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/podplumb/podplumb/examples/cni/conf"
+	"github.com/podplumb/podplumb/examples/cni/links"
+	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/nat"
 )
 
@@ -68,6 +72,21 @@ func keys(forwards []nat.Forward) []nat.Key {
 	out := make([]nat.Key, len(forwards))
 	for i := range forwards {
 		out[i] = forwards[i].Key()
+	}
+	return out
+}
+
+// nodeAddresses are the node's addresses towards the container, one for each family of its host ports: its gateways, if they are the
+// node's. In their name the node's loopback addresses reach host ports.
+func (r *request) nodeAddresses(addrs []address, a *record.Attachment) []netip.Addr {
+	if a.Chained || r.net.Mode == conf.BridgeMode && !r.net.IsGateway {
+		return links.SourcesTo(a.Forwards)
+	}
+	var out []netip.Addr
+	for _, f := range a.Forwards {
+		if gw := gatewayOf(addrs, f.Addr.Is4()); gw.IsValid() && !slices.Contains(out, gw) {
+			out = append(out, gw)
+		}
 	}
 	return out
 }

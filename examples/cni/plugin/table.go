@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/nat"
 )
@@ -46,13 +45,6 @@ func change(a *record.Attachment) nat.Change {
 func publish(ctx context.Context, s record.Store, a *record.Attachment) error {
 	if len(a.Masquerade)+len(a.Forwards) == 0 {
 		return nil
-	}
-	if a.Loopback {
-		// Any address of the node will do that the container can answer to: the one that the node itself would use.
-		var err error
-		if a.Localhost, err = links.SourcesTo(ctx, a.Forwards); err != nil {
-			return err
-		}
 	}
 	return withTable(ctx, s, func(c *nat.Client) error { return update(ctx, c, s, a) })
 }

@@ -37,7 +37,6 @@ type Attachment struct {
 	Node         map[string]string `json:",omitempty"` // sysctls of the node
 	Masquerade   []netip.Prefix    `json:",omitempty"` // networks whose traffic leaves under the node's address
 	Forwards     []nat.Forward     `json:",omitempty"` // host ports
-	Loopback     bool              `json:",omitempty"` // the node reaches host ports on its loopback addresses
 	Localhost    []netip.Addr      `json:",omitempty"` // of the node, in whose name its loopback addresses reach host ports
 
 	Tuning links.Tuning  `json:",omitzero"`  // of the container's interface
