@@ -129,7 +129,7 @@ func (a *apiServer) informer(group schema.GroupVersion, resource string, object 
 	}
 	return informer, informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
 		if apierrors.IsResourceExpired(err) || apierrors.IsGone(err) || errors.Is(err, io.EOF) {
-			a.log.Debug("watched anew", "resource", resource, "err", err) // as servers ask for now and then
+			a.log.Debug("watched anew", "resource", resource, "err", err) // servers end watches every few minutes
 			return
 		}
 		a.log.Warn("the API server refuses: the objects count as they were", "resource", resource, "err", err)

@@ -22,6 +22,8 @@ type backend interface {
 	plan(ctx context.Context, frontends []service.Frontend) (fmt.Stringer, error)
 	// explain says what the kernel does with a packet.
 	explain(ctx context.Context, p packet) (fmt.Stringer, error)
+	// counts says how many connections each endpoint has got, when options.counts is set.
+	counts(ctx context.Context) ([]count, error)
 	// clean removes all that it has in the kernel.
 	clean(ctx context.Context) error
 	close() error

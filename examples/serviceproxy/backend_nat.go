@@ -17,7 +17,7 @@ type natBackend struct {
 }
 
 func newNATBackend(o options, m *metrics, log *slog.Logger) (backend, error) {
-	client, err := nat.New(nat.Config{Table: o.table, Repaired: func(p nat.Plan, err error) {
+	client, err := nat.New(nat.Config{Table: o.table, Counters: o.counts, Repaired: func(p nat.Plan, err error) {
 		if err != nil {
 			log.Error("the table was changed by others and could not be put right", "err", err)
 			return
@@ -50,8 +50,25 @@ func (b *natBackend) explain(ctx context.Context, p packet) (fmt.Stringer, error
 	if err != nil {
 		return nil, err
 	}
-	protocol := map[service.Protocol]nat.Proto{service.TCP: nat.TCP, service.UDP: nat.UDP, service.SCTP: nat.SCTP}[p.protocol]
-	return nat.Explain(state, nat.Packet{Src: p.from, Dst: p.to, Proto: protocol, ToHost: p.toHost}), nil
+	return nat.Explain(state, nat.Packet{Src: p.from, Dst: p.to, Proto: protocols[p.protocol], ToHost: p.toHost}), nil
+}
+
+var protocols = map[service.Protocol]nat.Proto{service.TCP: nat.TCP, service.UDP: nat.UDP, service.SCTP: nat.SCTP}
+
+func (b *natBackend) counts(ctx context.Context) ([]count, error) {
+	list, err := b.client.Counts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	named := map[nat.Proto]service.Protocol{}
+	for name, number := range protocols {
+		named[number] = name
+	}
+	counts := make([]count, len(list))
+	for i, c := range list {
+		counts[i] = count{way{c.Key.Addr, c.Key.Port, named[c.Key.Proto]}, c.Target, c.Connections}
+	}
+	return counts, nil
 }
 
 func (b *natBackend) clean(ctx context.Context) error {

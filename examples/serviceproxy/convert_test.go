@@ -21,7 +21,7 @@ func TestConversion(t *testing.T) {
 		func(at *metav1.Time, c randfill.Continue) { at.Time = time.Unix(int64(c.Int31()), 0).UTC() },
 		func(f *metav1.FieldsV1, _ randfill.Continue) { f.Raw = []byte("{}") },
 	)
-	for range 300 {
+	for range 60 {
 		var s corev1.Service
 		fill.Fill(&s)
 		through := via[service.Service](t, &s)

@@ -76,13 +76,19 @@ func (l *ledger) owners() string {
 // shelf is a source that the test fills.
 type shelf struct {
 	known   chan struct{}
+	mu      sync.Mutex
 	objects service.State
 }
 
 func (s *shelf) run(ctx context.Context, _ *inbox) error { <-ctx.Done(); return ctx.Err() }
 func (s *shelf) ready() <-chan struct{}                  { return s.known }
-func (s *shelf) state() service.State                    { return s.objects }
 func (s *shelf) node() service.Node                      { return service.Node{Meta: service.Meta{Name: "n"}} }
+
+func (s *shelf) state() service.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.objects
+}
 
 type bench struct {
 	*engine
@@ -187,11 +193,13 @@ func TestRetry(t *testing.T) {
 	require.Empty(t, b.ledger.owners(), "before the source is ready nothing is touched")
 	close(b.shelf.known)
 	eventually(t, func() bool { return testutil.ToFloat64(b.metrics.failures) >= 2 }, func() string { return "two failures" })
+	b.shelf.mu.Lock() // as informers have it before they tell
+	b.shelf.objects.Services = []service.Service{*simple("one", "10.96.0.1"), *simple("two", "10.96.0.2")}
+	b.shelf.mu.Unlock()
 	b.inbox.put(func(batch *batch) {
 		batch.services[service.Name{Namespace: "default", Name: "two"}] = simple("two", "10.96.0.2")
 		batch.triggers = append(batch.triggers, time.Now())
 	})
-	b.shelf.objects.Services = append(b.shelf.objects.Services, *simple("two", "10.96.0.2")) // as informers have it before they tell
 	b.ledger.set(nil)
 	eventually(t, func() bool { return b.ledger.owners() == "one=10.96.0.1 two=10.96.0.2" }, b.ledger.owners)
 	eventually(t, func() bool {

@@ -147,7 +147,7 @@ func TestNodeChanges(t *testing.T) {
 	svc.Spec.Type, svc.Spec.Ports[0].NodePort = corev1.ServiceTypeNodePort, 30080
 	a.set(apiNode(nodeAddrs...), svc)
 	a.set(slices2(1, 0)...)
-	start(t, l, "--master", l.server(t, a), "--nodeport-addresses", "primary")
+	p := start(t, l, "--master", l.server(t, a), "--nodeport-addresses", "primary", "--count-connections")
 	more := addrs("192.168.8.1", "fd08::1")
 	links, err := veth.New(veth.Config{NetNS: l.node, Owner: "more"})
 	require.NoError(t, err)
@@ -157,6 +157,11 @@ func TestNodeChanges(t *testing.T) {
 	for family := range 2 {
 		reaches(t, l.outside, "tcp", netip.AddrPortFrom(nodeAddrs[family], 30080), "pod-0")
 		refused(t, l.outside, netip.AddrPortFrom(more[family], 30080))
+	}
+	for family, frontend := range []string{"node-port *4:30080/TCP", "node-port *6:30080/TCP"} {
+		endpoint := netip.AddrPortFrom(podAddr(0, family), podPort)
+		labels := fmt.Sprintf(`endpoint=%q,frontend=%q,namespace="default",port="tcp",service="svc-1"`, endpoint, frontend)
+		require.EqualValues(t, 12, p.metric(t, "podplumb_service_connections_total{"+labels+"}"))
 	}
 	a.set(apiNode(more...))
 	for family := range 2 {

@@ -45,9 +45,10 @@ func TestDirectory(t *testing.T) {
 	both(2, 2, "pod-1")
 	both(2, 1, "pod-0", "pod-1")
 	for _, want := range []string{"two.yaml: document 4", "Service default/svc-3", "80000 is not in 1-65535", "Service default/svc-4", "conflict with services[default/svc-1]"} {
-		require.Contains(t, p.Stderr(), want)
+		eventually(t, func() bool { return strings.Contains(p.Stderr(), want) }, func() string { return want + " in the log\n" + p.Stderr() })
 	}
-	require.Equal(t, 2.0, p.metric(t, "podplumb_serviceproxy_refused_objects"))
+	count := func() float64 { return p.metric(t, "podplumb_serviceproxy_refused_objects") }
+	eventually(t, func() bool { return count() == 2 }, func() string { return fmt.Sprint(count()) })
 
 	// When the one that had it goes, the other gets it.
 	require.NoError(t, os.Remove(filepath.Join(dir, "one.yaml")))

@@ -36,6 +36,7 @@ type options struct {
 
 	backend   string
 	table     string
+	counts    bool
 	cleanup   bool
 	dryRun    bool
 	verbosity int
@@ -109,6 +110,7 @@ func (o *options) define(flags *flag.FlagSet, config *string, stderr io.Writer) 
 	flags.DurationVar(&o.sync, "sync-period", o.sync, "look after this `time` whether something is left to do, even if nothing changed")
 	flags.StringVar(&o.backend, "backend", o.backend, "what serves the Services: "+strings.Join(backendNames(), ", "))
 	flags.StringVar(&o.table, "table", o.table, "`name` of the nftables table that the NAT backend owns")
+	flags.BoolVar(&o.counts, "count-connections", o.counts, "count the connections of every endpoint, for /metrics")
 	flags.BoolVar(&o.cleanup, "cleanup", o.cleanup, "remove all that this program has left in the kernel, and end")
 	flags.BoolVar(&o.dryRun, "dry-run", o.dryRun, "print what would change in the kernel, and end")
 	flags.IntVar(&o.verbosity, "v", o.verbosity, "`level` of detail of the log: 2 tells every change")

@@ -42,6 +42,9 @@ func serve(ctx context.Context, o options, _ io.Writer, log *slog.Logger) error 
 		checks: newChecks(log, h, func() ([]netip.Addr, error) { return nodeAddresses(o.nodePorts, src.node) }),
 	}
 	defer e.checks.follow(nil)
+	if o.counts {
+		m.registry.MustRegister(newConnections(proxy, b, log))
+	}
 	warnForwarding(log)
 	log.Info("started", "node", o.node, "backend", o.backend)
 
