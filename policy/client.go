@@ -26,7 +26,8 @@ func (c *Client) Apply(ctx context.Context, p Plan) error { return c.apply(ctx, 
 func (c *Client) Sync(ctx context.Context, want State) (Plan, error) { return c.sync(ctx, want) }
 
 // Update makes a change to what the last Sync of this Client asked for. It costs work in proportion to what depends on the objects
-// named, however many others there are.
+// named, however many others there are. New connections are judged anew when it returns; connections that the change denies are cut
+// within the next moments.
 func (c *Client) Update(ctx context.Context, change Change) (Plan, error) {
 	return c.update(ctx, "update", change)
 }

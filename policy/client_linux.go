@@ -29,6 +29,7 @@ type Client struct {
 	canOwn bool
 	goal   *Ruleset // as the last change left it, which Watch restores; nil before the first
 	world  *world   // behind goal, for Update; nil when goal is not of a State
+	cutter cutter
 }
 
 // tries bounds how often a change is planned again because others changed the ruleset meanwhile.
@@ -73,13 +74,13 @@ func holdNS(c Config) (fd int, err error) {
 
 func (c *Client) close() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ns == 0 {
+	ns := c.ns
+	c.ns = 0
+	c.mu.Unlock()
+	if ns == 0 {
 		return nil
 	}
-	err := errors.Join(c.conn.Close(), unix.Close(c.ns))
-	c.ns = 0
-	return err
+	return errors.Join(c.stopCutting(), c.conn.Close(), unix.Close(ns))
 }
 
 func (c *Client) fail(op string, err error) error {
@@ -155,7 +156,7 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 	if p.Empty() {
 		return p, nil
 	}
-	return p, c.fail("sync", c.cut(ctx, w, nil))
+	return p, c.fail("sync", c.cut(ctx, w))
 }
 
 // hold notes that the table is what w compiles to.
@@ -193,7 +194,7 @@ func (c *Client) update(ctx context.Context, op string, change Change) (Plan, er
 		return Plan{}, c.fail(op, err)
 	}
 	c.hold(w)
-	return p, c.fail(op, c.cut(ctx, w, touched))
+	return p, c.fail(op, c.cutSoon(w, touched))
 }
 
 // again plans and does it, anew when others changed the ruleset in between.
@@ -237,7 +238,7 @@ func (c *Client) apply(ctx context.Context, p Plan) error {
 	if w := p.world; w != nil && (c.outdated || Diff(p.applied(c.have), *w.rules).Empty()) {
 		c.outdated = false
 		c.hold(w)
-		return c.fail("apply", c.cut(ctx, w, nil))
+		return c.fail("apply", c.cut(ctx, w))
 	}
 	now := p.applied(c.have)
 	c.have, c.goal, c.world = &now, &now, nil

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -13,51 +15,144 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
-// cut deletes the connections that are denied now: those of the touched addresses, or of any with nil.
-func (c *Client) cut(ctx context.Context, w *world, touched map[netip.Addr]struct{}) error {
-	if c.config.KeepLive || w.lay == nil || touched != nil && len(touched) == 0 {
+// cutter deletes the connections that changes deny, after the changes: to look for them takes the kernel longer than most changes do.
+type cutter struct {
+	conn    *nft.Conn
+	pending map[netip.Addr]struct{} // addresses whose connections are to be looked at; guarded by Client.mu, as running
+	running bool
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// cutSoon has the connections of the touched addresses looked at.
+func (c *Client) cutSoon(w *world, touched map[netip.Addr]struct{}) error {
+	if c.config.KeepLive || w.lay == nil || len(touched) == 0 {
 		return nil
 	}
-	var denied []nft.Connection
-	var host []nft.Connection // denied unless they are the host's own
-	for _, family := range []nft.Family{nft.FamilyIPv4, nft.FamilyIPv6} {
-		err := c.conn.Connections(ctx, family, func(conn *nft.Connection) {
-			if !isTouched(touched, conn.Src.Addr()) && !isTouched(touched, conn.Peer.Addr()) {
-				return
-			}
-			switch verdict := w.ev.Evaluate(packetOf(conn)); {
-			case verdict.Allowed:
-			case w.owners[conn.Src.Addr()] == nil || w.owners[conn.Peer.Addr()] == nil:
-				host = append(host, *conn)
-			default:
-				denied = append(denied, *conn)
-			}
-		})
-		// A kernel without connection tracking has none to cut.
-		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("listing connections: %w", err)
-		}
-	}
-	if len(host) > 0 {
-		own, err := c.hostAddrs(ctx)
+	k := &c.cutter
+	if k.conn == nil {
+		conn, err := nft.Open(c.ns)
 		if err != nil {
 			return err
 		}
-		for i := range host {
-			if !w.spares(&host[i], own) {
-				denied = append(denied, host[i])
-			}
-		}
+		k.conn = conn
 	}
-	for i := range denied {
-		if err := c.conn.DeleteConnection(ctx, &denied[i]); err != nil {
-			return err
-		}
+	if k.pending == nil {
+		k.pending = touched
+	} else {
+		maps.Copy(k.pending, touched)
+	}
+	if !k.running {
+		k.running = true
+		ctx, stop := context.WithCancel(context.Background())
+		k.stop = stop
+		k.done.Add(1)
+		go func() {
+			defer k.done.Done()
+			defer stop()
+			c.cutPending(ctx)
+		}()
 	}
 	return nil
+}
+
+// cutPending works until nothing is pending.
+func (c *Client) cutPending(ctx context.Context) {
+	for {
+		c.mu.Lock()
+		k := &c.cutter
+		touched := k.pending
+		k.pending = nil
+		if touched == nil || c.ns == 0 {
+			k.running = false
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		list, err := connections(ctx, k.conn, touched)
+		if err == nil {
+			c.mu.Lock()
+			if c.world != nil && c.ns != 0 {
+				list, err = c.denied(ctx, c.world, list)
+			} else {
+				list = nil
+			}
+			c.mu.Unlock()
+		}
+		for i := 0; err == nil && i < len(list); i++ {
+			err = k.conn.DeleteConnection(ctx, &list[i])
+		}
+		if err != nil && ctx.Err() == nil {
+			c.report(Plan{}, c.fail("update", err))
+		}
+	}
+}
+
+// stopCutting ends what cutSoon began.
+func (c *Client) stopCutting() error {
+	if c.cutter.stop != nil {
+		c.cutter.stop()
+	}
+	c.cutter.done.Wait()
+	if c.cutter.conn == nil {
+		return nil
+	}
+	return c.cutter.conn.Close()
+}
+
+// cut deletes all connections that are denied now.
+func (c *Client) cut(ctx context.Context, w *world) error {
+	if c.config.KeepLive || w.lay == nil {
+		return nil
+	}
+	list, err := connections(ctx, c.conn, nil)
+	if err == nil {
+		list, err = c.denied(ctx, w, list)
+	}
+	for i := 0; err == nil && i < len(list); i++ {
+		err = c.conn.DeleteConnection(ctx, &list[i])
+	}
+	return err
+}
+
+// connections lists those of the touched addresses, or all with nil.
+func connections(ctx context.Context, from *nft.Conn, touched map[netip.Addr]struct{}) (list []nft.Connection, err error) {
+	err = from.Connections(ctx, func(conn *nft.Connection) {
+		if isTouched(touched, conn.Src.Addr()) || isTouched(touched, conn.Peer.Addr()) {
+			list = append(list, *conn)
+		}
+	})
+	// A kernel without connection tracking has none to cut.
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing connections: %w", err)
+	}
+	return list, nil
+}
+
+// denied returns those of the connections that are denied in w.
+func (c *Client) denied(ctx context.Context, w *world, list []nft.Connection) (denied []nft.Connection, err error) {
+	var own map[netip.Addr]bool
+	for i := range list {
+		conn := &list[i]
+		if w.owners[conn.Src.Addr()] == nil && w.owners[conn.Peer.Addr()] == nil || w.ev.Evaluate(packetOf(conn)).Allowed {
+			continue
+		}
+		if w.owners[conn.Src.Addr()] == nil || w.owners[conn.Peer.Addr()] == nil {
+			if own == nil {
+				if own, err = c.hostAddrs(ctx); err != nil {
+					return nil, err
+				}
+			}
+			if w.spares(conn, own) {
+				continue
+			}
+		}
+		denied = append(denied, *conn)
+	}
+	return denied, nil
 }
 
 func isTouched(touched map[netip.Addr]struct{}, a netip.Addr) bool {

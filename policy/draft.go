@@ -171,8 +171,10 @@ func (m *draft) leadTo(sub *draft) nft.Verdict {
 func (m *draft) name() string {
 	if m.called == "" {
 		var b strings.Builder
-		for _, r := range m.rules {
-			b.WriteString(r.String())
+		for i, r := range m.rules {
+			text := r.String()
+			m.rules[i] = r.Sealed(text)
+			b.WriteString(text)
 			b.WriteByte('\n')
 		}
 		m.called = strings.ToLower(string(directionOf(m.d))) + suffix(m.f) + "-" + digest(b.String())

@@ -144,12 +144,14 @@ func TestLive(t *testing.T) {
 			update(t, cl, policy.Change{Set: allow})
 			for _, f := range flows {
 				if f.ends && !keep {
-					require.NoError(t, f.SetDeadline(time.Now().Add(nstest.SilenceFor)))
-					_, err := f.Write([]byte("who\n"))
-					if err == nil {
-						_, err = f.Read(make([]byte, 1))
-					}
-					require.Error(t, err, f.name)
+					require.Eventually(t, func() bool {
+						require.NoError(t, f.SetDeadline(time.Now().Add(nstest.SilenceFor)))
+						_, err := f.Write([]byte("who\n"))
+						if err == nil {
+							_, err = f.Read(make([]byte, 64))
+						}
+						return err != nil
+					}, 20*time.Second, time.Millisecond, f.name)
 					continue
 				}
 				_, err := f.Ask()

@@ -39,13 +39,16 @@ const (
 	protoSrc, protoDst = 2, 3
 )
 
-// Connections calls each for every connection of a family.
-func (c *Conn) Connections(ctx context.Context, family Family, each func(*Connection)) error {
+// Connections calls each for every connection.
+func (c *Conn) Connections(ctx context.Context, each func(*Connection)) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err := c.askOf(ctx, subsystemConntrack<<8|ctGet, unix.NLM_F_DUMP, family, func(*wire) {}, func(m message) {
+	err := c.askOf(ctx, subsystemConntrack<<8|ctGet, unix.NLM_F_DUMP, unix.AF_UNSPEC, func(*wire) {}, func(m message) {
 		if conn, ok := decodeConnection(m.data); ok {
-			conn.family = family
+			conn.family = FamilyIPv4
+			if conn.Src.Addr().Is6() {
+				conn.family = FamilyIPv6
+			}
 			each(&conn)
 		}
 	})

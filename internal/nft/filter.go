@@ -99,6 +99,13 @@ func RangeElements(lo, hi []byte) []Element {
 	return list
 }
 
+// Sealed returns the rule with its stamp, so that it need not be made again of
+// the text.
+func (r Rule) Sealed(text string) Rule {
+	r.sealed = stamp(text)
+	return r
+}
+
 // SizeOf is the number of bytes that an expression takes as a part of a key:
 // padded to four in a concatenation.
 func SizeOf(e Expr) int { return size(e.types()) }

@@ -223,6 +223,8 @@ func not(n bool) string {
 type Rule struct {
 	Stmts   []Stmt
 	Comment string // up to 127 bytes
+
+	sealed uint64 // its stamp, if it is known
 }
 
 func (r Rule) String() string {

@@ -171,7 +171,12 @@ func (t *Table) String() string {
 // same sets, chains and rules.
 func (t *Table) Stamp() uint64 { return stamp(t.String()) }
 
-func (r Rule) stamp() uint64 { return stamp(r.String()) }
+func (r Rule) stamp() uint64 {
+	if r.sealed != 0 {
+		return r.sealed
+	}
+	return stamp(r.String())
+}
 
 func stamp(text string) uint64 {
 	h := fnv.New64a()

@@ -1,0 +1,154 @@
+package policy_test
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/podplumb/podplumb/internal/nstest"
+	"github.com/podplumb/podplumb/policy"
+)
+
+// BenchmarkUpdate reports the median from event to return, for one pod of 10,000 whose labels or address change, with 5,000 policies and
+// with ten, on a node with a hundred of the pods and on one with all.
+func BenchmarkUpdate(b *testing.B) {
+	needs(b)
+	for _, node := range []string{"node0", ""} {
+		for _, kind := range []string{"label", "address", "peer"} {
+			b.Run(fmt.Sprintf("node=%s/%s", node, kind), func(b *testing.B) {
+				medians := map[int]time.Duration{}
+				for _, policies := range []int{10, 5000} {
+					state := large(10000, policies)
+					c := client(b, nstest.New(b), func(c *policy.Config) { c.Node = node })
+					_, err := c.Sync(context.Background(), state)
+					require.NoError(b, err)
+					pod := state.Pods[7]
+					if kind == "peer" {
+						pod = state.Pods[9007]
+					}
+					var took []time.Duration
+					for i := range 200 {
+						p := pod
+						if kind == "address" {
+							p.Status.PodIPs = []policy.PodIP{{IP: netip.AddrFrom4([4]byte{10, 200, 0, byte(i%100 + 1)}).String()}}
+						} else {
+							p.Meta.Labels = map[string]string{"app": fmt.Sprintf("a%d", i%10), "env": "prod"}
+						}
+						start := time.Now()
+						if _, err := c.Update(context.Background(), policy.Change{Set: policy.State{Pods: []policy.Pod{p}}}); err != nil {
+							b.Fatal(err)
+						}
+						took = append(took, time.Since(start))
+					}
+					medians[policies] = median(took)
+					require.NoError(b, c.Close())
+				}
+				for b.Loop() {
+				}
+				b.ReportMetric(float64(medians[5000])/1e3, "p50-us")
+				b.ReportMetric(float64(medians[5000])/float64(medians[10]), "5000/10-policies")
+			})
+		}
+	}
+}
+
+// BenchmarkFirst compares the processor time of the first Sync of 1,000 profiles of ten rules each with that of nft loading the same
+// table from text.
+func BenchmarkFirst(b *testing.B) {
+	needs(b)
+	nstest.Require(b, nstest.Tool("nft"))
+	state := profiles(1000, 10)
+	ns := nstest.New(b)
+	c := client(b, ns, shared)
+	_, err := c.Sync(context.Background(), state)
+	require.NoError(b, err)
+	file := filepath.Join(b.TempDir(), "peer.nft")
+	// nft cannot read back the shift of a map's value.
+	text := strings.ReplaceAll(nstest.Run(b, ns, "nft", "list", "ruleset"), " << 16", "")
+	require.NoError(b, os.WriteFile(file, []byte(text), 0o600))
+	peerNS := nstest.New(b)
+	before := cpu(b)
+	nstest.Run(b, peerNS, "nft", "-f", file)
+	peer := cpu(b) - before
+	var ours time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		c := client(b, nstest.New(b))
+		before := cpu(b)
+		b.StartTimer()
+		_, err := c.Sync(context.Background(), state)
+		require.NoError(b, err)
+		ours += cpu(b) - before
+	}
+	ours /= time.Duration(b.N)
+	b.ReportMetric(float64(ours)/1e6, "cpu-ms")
+	b.ReportMetric(float64(peer)/1e6, "peer-ms")
+	b.ReportMetric(float64(ours)/float64(peer), "ours/peer")
+}
+
+// profiles has n pods, each with a policy of its own of so many rules.
+func profiles(n, rules int) policy.State {
+	s := many(n)
+	for i := range s.Policies {
+		for j := range rules {
+			s.Policies[i].Spec.Ingress = append(s.Policies[i].Spec.Ingress, policy.IngressRule{
+				From:  []policy.Peer{{IPBlock: &policy.IPBlock{CIDR: fmt.Sprintf("10.%d.%d.0/24", 100+j, i%250)}}},
+				Ports: []policy.Port{{Port: &policy.PortRef{Number: int32(1000 + j)}}},
+			})
+		}
+	}
+	return s
+}
+
+// BenchmarkConnect compares what a connection between two pods costs with 1,000 policies on their node and without any.
+func BenchmarkConnect(b *testing.B) {
+	needs(b)
+	c := newCluster(b)
+	c.serve(b, "db", 8080)
+	none := client(b, c.node.NS, func(c *policy.Config) { c.Node = "node0" })
+	to := netip.AddrPortFrom(c.ends["db"].Addr(false), 8080)
+	dial := func() time.Duration {
+		start := time.Now()
+		conn, err := c.ends["web"].NS.DialContext(context.Background(), "tcp", to.String())
+		require.NoError(b, err)
+		took := time.Since(start)
+		require.NoError(b, conn.Close())
+		return took
+	}
+	with := c.with(b, allowWeb)
+	with.Policies = append(with.Policies, profiles(1000, 3).Policies...)
+	with.Pods = append(with.Pods, profiles(1000, 3).Pods...)
+	for i := range with.Pods {
+		if with.Pods[i].Spec.NodeName == "" || with.Pods[i].Meta.Namespace != "default" {
+			with.Pods[i].Spec.NodeName = "node0"
+		}
+	}
+	var bare, full []time.Duration
+	for b.Loop() {
+		for range 5 { // in turns, so that both meet the same noise
+			for _, s := range []policy.State{{}, with} {
+				_, err := none.Sync(context.Background(), s)
+				require.NoError(b, err)
+				var took []time.Duration
+				for range 300 {
+					took = append(took, dial())
+				}
+				if len(s.Pods) == 0 {
+					bare = append(bare, took...)
+				} else {
+					full = append(full, took...)
+				}
+			}
+		}
+	}
+	b.ReportMetric(float64(median(bare))/1e3, "none-us")
+	b.ReportMetric(float64(median(full))/1e3, "with-us")
+	b.ReportMetric(float64(median(full))/float64(median(bare)), "with/none")
+}
