@@ -37,6 +37,10 @@ func (c *Client) Update(ctx context.Context, change Change) (Plan, error) {
 	return c.update(ctx, change)
 }
 
+// Generation returns the generation of the ruleset after an Update that found
+// the table whole, for Config.Whole of the next Client, and otherwise zero.
+func (c *Client) Generation() uint32 { return c.generation() }
+
 // PlanUpdate returns what Update would do. It costs as little.
 func (c *Client) PlanUpdate(ctx context.Context, change Change) (Plan, error) {
 	return c.planUpdate(ctx, change)

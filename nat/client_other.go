@@ -23,6 +23,7 @@ func (*Client) update(context.Context, Change) (Plan, error) { return Plan{}, er
 func (*Client) planUpdate(context.Context, Change) (Plan, error) {
 	return Plan{}, errors.ErrUnsupported
 }
+func (*Client) generation() uint32                               { return 0 }
 func (*Client) lookup(context.Context, []Key) ([]Forward, error) { return nil, errors.ErrUnsupported }
 func (*Client) counts(context.Context, []Key) ([]Count, error)   { return nil, errors.ErrUnsupported }
 func (*Client) drain(context.Context) (time.Time, error)         { return time.Time{}, errors.ErrUnsupported }

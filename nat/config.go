@@ -39,6 +39,13 @@ type Config struct {
 	// table made with another setting is made anew by the next Sync.
 	Counters bool
 
+	// Whole, when not zero, is what Generation of an earlier Client for the
+	// same table, by the same program, returned in this namespace since it was
+	// made. While it is still the ruleset's generation, nobody has changed
+	// anything, and Update takes for granted that the table's fixed part is
+	// there: for short-lived processes that hand it on.
+	Whole uint32
+
 	// Repaired, when set, is told by Watch what it put right, or the error
 	// that kept it from doing so.
 	Repaired func(Plan, error)

@@ -129,7 +129,7 @@ func (c *Client) updateSome(ctx context.Context, change Change) (Plan, error) {
 	}
 	flows, err := c.commit(ctx, p)
 	if err != nil {
-		c.world = nil
+		c.world, c.whole = nil, false
 		if len(p.networks)+len(p.exclude) > 0 && (errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENOTEMPTY)) {
 			err = errPartial // ranges that are there lie inside
 		}
@@ -174,7 +174,7 @@ func (c *Client) glimpse(ctx context.Context, change Change) error {
 	if err != nil {
 		return err
 	}
-	c.gen = gen
+	c.gen, c.whole = gen, false
 	c.world = newWorld(c.lay)
 	c.world.partial = true
 	info, err := c.conn.Table(ctx, c.lay.table.Family, c.lay.table.Name)
@@ -183,6 +183,7 @@ func (c *Client) glimpse(ctx context.Context, change Change) error {
 		if c.goal != nil && !c.goal.state().empty() {
 			return errPartial // flushed by others: all of it comes back
 		}
+		c.whole = true // what is made now is
 		return nil
 	}
 	if err != nil {
@@ -195,9 +196,10 @@ func (c *Client) glimpse(ctx context.Context, change Change) error {
 	c.owned = info.Owner == c.conn.PortID()
 	c.orphan = info.Persist && info.Owner == 0
 	r := newReader(c, c.world)
-	fits := info.Stamp == c.lay.table.Stamp()
+	trusted := gen == c.config.Whole
+	fits := trusted || info.Stamp == c.lay.table.Stamp()
 	if fits {
-		fits, err = r.some(ctx, change)
+		fits, err = r.some(ctx, change, trusted)
 	}
 	if err != nil {
 		if errors.Is(err, nft.ErrInterrupted) {
@@ -216,23 +218,39 @@ func (c *Client) glimpse(ctx context.Context, change Change) error {
 	if !fits {
 		return errPartial // damaged, as it seems: the whole will tell
 	}
+	c.whole = true
 	return nil
 }
 
-// some reads what a change is about.
-func (r *reader) some(ctx context.Context, change Change) (bool, error) {
+// generation is that of the ruleset, if the table is known to be whole at it.
+func (c *Client) generation() uint32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.whole {
+		return 0
+	}
+	return c.gen
+}
+
+// some reads what a change is about, and unless it is trusted the fixed part
+// of the table.
+func (r *reader) some(ctx context.Context, change Change, trusted bool) (bool, error) {
 	if err := r.lanes(ctx); err != nil || r.bad {
 		return false, err
 	}
-	if err := r.someCapture(ctx, change); err != nil {
-		return false, err
+	if !trusted || len(change.Capture)+len(change.Release) > 0 {
+		if err := r.someCapture(ctx, change); err != nil {
+			return false, err
+		}
 	}
-	chains := r.c.lay.interception.capture(r.w.captureState().Except.Marks)
-	for l := range r.w.lanes {
-		chains = append(chains, l.chain(r.c.lay))
-	}
-	if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
-		return false, err
+	if !trusted {
+		chains := r.c.lay.interception.capture(r.w.captureState().Except.Marks)
+		for l := range r.w.lanes {
+			chains = append(chains, l.chain(r.c.lay))
+		}
+		if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
+			return false, err
+		}
 	}
 	if len(change.SetLocalhost) > 0 {
 		if err := r.localhosts(ctx); err != nil {
