@@ -11,7 +11,7 @@ type NetworkPolicy struct {
 	Kind       string            `json:"kind,omitempty"`
 	APIVersion string            `json:"apiVersion,omitempty"`
 	Meta       Meta              `json:"metadata"`
-	Spec       NetworkPolicySpec `json:"spec,omitzero"`
+	Spec       NetworkPolicySpec `json:"spec"`
 }
 
 // NetworkPolicySpec says whom a policy isolates and what it allows them.

@@ -27,7 +27,7 @@ const LabelName = "kubernetes.io/metadata.name"
 // Node is a machine of the cluster. What a node sends to its own pods, such as the kubelet's probes, is always allowed.
 type Node struct {
 	Meta   Meta       `json:"metadata"`
-	Status NodeStatus `json:"status,omitzero"`
+	Status NodeStatus `json:"status"`
 }
 
 // NodeStatus holds the addresses of a node.
@@ -44,8 +44,8 @@ type NodeAddress struct {
 // Pod is what the policies need to know of a pod, with the JSON of the v1 Pod.
 type Pod struct {
 	Meta   Meta      `json:"metadata"`
-	Spec   PodSpec   `json:"spec,omitzero"`
-	Status PodStatus `json:"status,omitzero"`
+	Spec   PodSpec   `json:"spec"`
+	Status PodStatus `json:"status"`
 }
 
 // PodSpec holds the ports that names resolve to, and where the pod runs.
@@ -81,12 +81,12 @@ type PodStatus struct {
 
 // HostIP is one address of the node that a pod runs on.
 type HostIP struct {
-	IP string `json:"ip,omitempty"`
+	IP string `json:"ip"`
 }
 
 // PodIP is one address of a pod.
 type PodIP struct {
-	IP string `json:"ip,omitempty"`
+	IP string `json:"ip"`
 }
 
 // Addrs returns the addresses that policies know the pod by: none when it shares the node's network or has finished.

@@ -39,7 +39,12 @@ func (f *faults) metadata(path string, m *Meta, namespaced bool) {
 	}
 	f.owners(path+".ownerReferences", m.OwnerReferences)
 	for i, s := range m.Finalizers {
-		f.labelKey(fmt.Sprintf("%s.finalizers[%d]", path, i), s)
+		at := fmt.Sprintf("%s.finalizers[%d]", path, i)
+		f.labelKey(at, s)
+		// Those of the cluster's own kinds need a prefix; ClusterNetworkPolicy is none of them.
+		if namespaced && !strings.Contains(s, "/") && !slices.Contains([]string{"kubernetes", "orphan", "foregroundDeletion"}, s) {
+			f.add(at, "%q has no prefix such as example.com/", s)
+		}
 	}
 	if slices.Contains(m.Finalizers, "orphan") && slices.Contains(m.Finalizers, "foregroundDeletion") {
 		f.add(path+".finalizers", "orphan and foregroundDeletion exclude each other")
