@@ -24,11 +24,17 @@ func withTable(ctx context.Context, s record.Store, fn func(*nat.Client) error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	c, err := nat.New(nat.Config{Table: tableName})
+	before := handedOn(s)
+	c, err := nat.New(nat.Config{Table: tableName, Whole: before})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.Close()) }()
+	defer func() {
+		if now := c.Generation(); now != before {
+			handOn(s, now)
+		}
+		err = errors.Join(err, c.Close())
+	}()
 	return fn(c)
 }
 

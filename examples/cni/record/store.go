@@ -250,6 +250,9 @@ func (s Store) All() ([]*Attachment, error) {
 	return out, errors.Join(errs...)
 }
 
+// NodeFile is the path of a file that the networks share. Its directory is there while a lock of the node is held.
+func (s Store) NodeFile(name string) string { return filepath.Join(s.Dir, nodeDir, name) }
+
 // LockNode waits until no other process holds the node's lock of that name, and returns what releases it.
 func (s Store) LockNode(ctx context.Context, name string) (unlock func() error, err error) {
 	if err := os.MkdirAll(filepath.Join(s.Dir, nodeDir), 0o700); err != nil {
