@@ -6,7 +6,8 @@ import (
 )
 
 // Validate names every fault of s at once: errors.Join of a *FieldError each, nil when there is none. What it finds in a policy is
-// what the API server or the CRD would refuse; two objects with one name are a fault too.
+// what the API server or the CRD would refuse; two objects with one name are a fault too. So are two things in
+// a ClusterNetworkPolicy that its CRD cannot tell: a selector that cannot be read, and domain names in a rule that does not accept.
 func (s State) Validate() error {
 	var f faults
 	seen := map[string]bool{}
