@@ -1,16 +1,51 @@
-// Package policy says what Kubernetes' network policies allow: NetworkPolicy (networking.k8s.io/v1) and the Admin and Baseline tiers
-// of ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2).
+// Package policy says what Kubernetes' network policies allow, and enforces it: NetworkPolicy (networking.k8s.io/v1) and the Admin and
+// Baseline tiers of ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2).
 //
 // [Evaluate] answers for one connection in one [State], with the policy, rule and peer that decided. It is pure: it needs neither root
 // nor Linux nor a cluster, and it takes objects as users write them, without the API server's defaults. [State.Validate] names every
 // fault of the objects, each with the path of its field.
 //
-// It owns nothing in the kernel. Not in this package yet: enforcing the policies with nftables.
+// [Compile] makes the same State an nftables [Ruleset], without asking Evaluate; the tests hold the two, and the kernel, to each other.
+// A [Client] keeps a network namespace at that Ruleset: whole with Sync, or change by change with Update, at a cost that depends on what
+// the change touches and not on what else there is. The zero State is no table; the zero [Config] enforces the policies of all pods of
+// the State in the caller's network namespace.
 //
-// What the API text leaves open is answered so:
+// # What a Client owns
+//
+// One nftables table of family inet, whole (Config.Table, by default "podplumb-policy"), and the conntrack entries of connections between
+// pods that it denies. It touches no other table. Where the kernel can (6.9) the table belongs to the Client's socket and outlives it: what
+// was in force stays in force, and the next Client reads it and writes only what differs.
+//
+//	forward, output, input     known connections pass; what the host sends itself passes
+//	judge                      addresses of Config.Local that no pod has are cut off; both ends are asked
+//	egress4, ingress4, ...     address -> number -> chain of all that is asked of that pod in that direction
+//	peers4-..., ports4-...     addresses that selectors find, ports that pods give a name
+//
+// Pods of whom the same is asked share a chain, and policies that select the same share a set; the names of both are made from what is in
+// them. So a Ruleset depends on the State alone: however it was reached, its text is the same. What changes often are elements of hash
+// sets and of maps from addresses to numbers, which cost the kernel a few microseconds whatever else there is. A combination of policies
+// that no pod of the node had before is a new chain, for which the kernel looks at all profiles of the node once.
+//
+// Destinations are judged after translation and sources before: services, NodePorts and masquerade of any make in front are seen through,
+// as are the packets of IPVS, which are never forwarded but received and sent. Packets between pods on one bridge pass these hooks only
+// with br_netfilter and net.bridge.bridge-nf-call-iptables, or the same option of the bridge. It is required, as it is for services
+// between such pods; a second table of the bridge family would need every set twice, cannot refuse with an answer, and tracks connections
+// by itself. Source addresses are believed: that a pod has no other than its own is for whoever connects it.
+//
+// A connection is judged by its first packet; its answers and what is related to it, such as ICMP errors, pass. One that a change denies
+// is deleted from conntrack (see Config.KeepLive). Neighbour discovery and multicast listening, which IPv6 needs as IPv4 needs ARP, always
+// pass. Packets without connection tracking (notrack) are judged one by one in both directions.
+//
+// It needs CAP_NET_ADMIN in the user namespace of the network namespace, CAP_SYS_ADMIN too to enter one that the caller is not in, and
+// Linux 5.10 with nf_tables, nft_ct, nft_fib_inet, nft_limit, nft_objref, nft_log, nft_reject_inet and nf_conntrack_netlink, and
+// nfnetlink_log for Denials. Before 6.9 the table has no owner and anyone can change it; see Client.Watch. Out of scope: encryption,
+// layer 7, rate limits, and resolving domain names (State.Domains takes them).
+//
+// # What the API text leaves open
 //
 //   - A pod always reaches itself, and its own node always reaches it, whatever any tier says; the kubelet's probes must work. A pod
-//     reaches its own node in spite of NetworkPolicies, as their documentation says, but not in spite of a ClusterNetworkPolicy.
+//     reaches its own node in spite of NetworkPolicies, as their documentation says, but not in spite of a ClusterNetworkPolicy. The kernel
+//     takes every address of the machine for the node's own, not only those that the Node lists.
 //   - Pods with hostNetwork are their node: no policy selects them, and no pod or namespace selector finds them as a peer.
 //   - Finished pods (Succeeded, Failed) have no address. Two live pods with the same address must both allow a packet, and a selector
 //     finds them as a peer only if it selects both; where a rule denies, if it selects one of them.
@@ -22,6 +57,13 @@
 //     nothing. IPBlocks are read as the API server does, which takes leading zeros and IPv4 inside IPv6.
 //   - What a ClusterNetworkPolicy's rule cannot be known to mean (a peer or protocol with no field, or more than one; a port without
 //     number and range; a selector or network that cannot be read; domain names in a rule that does not accept) makes the whole rule
-//     fail closed: Accept matches nothing, Deny and Pass deny everything. A subject that cannot be read is nobody's.
+//     fail closed: Accept matches nothing, Deny and Pass deny everything. A subject that cannot be read is nobody's. Compile and Sync
+//     refuse such objects with the other faults, but for those that look as if a later version of the API had one more field
+//     ([ErrUnknown]).
 //   - ClusterNetworkPolicies of equal tier and priority are asked in the order of their names.
+//   - Policies are for connections, not packets: the text does not say what becomes of a connection that a new policy denies. Here it is
+//     cut, unless Config.KeepLive is set.
+//   - The text does not say how a packet is refused: it is dropped in silence, or with Config.Reject answered.
+//   - A pod that is not known yet is closed if its address is in Config.Local; the text wants policies in force before a pod starts, and
+//     leaves the how to implementations. See Client.Admit.
 package policy
