@@ -22,7 +22,7 @@ import (
 
 	"github.com/podplumb/podplumb/examples/internal/kerneltest"
 	"github.com/podplumb/podplumb/examples/internal/run"
-	main "github.com/podplumb/podplumb/examples/node"
+	"github.com/podplumb/podplumb/examples/node/agent"
 	"github.com/podplumb/podplumb/netns"
 	"github.com/podplumb/podplumb/veth"
 )
@@ -31,9 +31,9 @@ const envAgent = "PODPLUMB_NODE_TEST_AGENT" // set: this process is the agent an
 
 func TestMain(m *testing.M) {
 	if os.Getenv(envAgent) != "" {
-		run.Main(main.Run)
+		run.Main(agent.Run)
 	}
-	os.Exit(kerneltest.Main(m, main.Run))
+	os.Exit(kerneltest.Main(m, agent.Run))
 }
 
 const patience = 30 * time.Second
@@ -209,24 +209,24 @@ func ask(t *testing.T, from *netns.NS, to netip.Addr) netip.Addr {
 	return seen
 }
 
-// agent is a running agent.
-type agent struct {
+// process is a running agent.
+type process struct {
 	cmd  *exec.Cmd
 	out  lockedBuffer
 	done chan struct{}
 }
 
 // start starts the agent on a node with the manifests of the lab.
-func (l *lab) start(t *testing.T, n *node, args ...string) *agent {
+func (l *lab) start(t *testing.T, n *node, args ...string) *process {
 	t.Helper()
 	return startAgent(t, n, append([]string{"-name", n.name, "-nodes", l.dir, "-conflist", n.conflist}, args...)...)
 }
 
-func startAgent(t *testing.T, n *node, args ...string) *agent {
+func startAgent(t *testing.T, n *node, args ...string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	a := &agent{done: make(chan struct{})}
+	a := &process{done: make(chan struct{})}
 	a.cmd = exec.Command(self, args...)
 	a.cmd.Env = append(os.Environ(), envAgent+"=1", "GORACE=atexit_sleep_ms=0")
 	a.cmd.Stdout, a.cmd.Stderr = &a.out, &a.out
@@ -246,24 +246,24 @@ func startAgent(t *testing.T, n *node, args ...string) *agent {
 }
 
 // ready waits until the agent says so.
-func (a *agent) ready(t *testing.T) {
+func (a *process) ready(t *testing.T) {
 	t.Helper()
 	a.says(t, "\nready: ")
 }
 
-func (a *agent) says(t *testing.T, what string) {
+func (a *process) says(t *testing.T, what string) {
 	t.Helper()
 	eventually(t, "the agent says "+what, func() bool { return strings.Contains("\n"+a.out.String(), what) })
 }
 
 // stop ends the agent with a signal and returns its exit code.
-func (a *agent) stop(t *testing.T, signal syscall.Signal) int {
+func (a *process) stop(t *testing.T, signal syscall.Signal) int {
 	t.Helper()
 	_ = a.cmd.Process.Signal(signal)
 	return a.wait(t)
 }
 
-func (a *agent) wait(t *testing.T) int {
+func (a *process) wait(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-a.done:

@@ -26,7 +26,7 @@ func TestTwoNodes(t *testing.T) {
 	l := newLab(t, 2)
 	a, b := l.nodes[0], l.nodes[1]
 	l.declare(t, a, b)
-	agents := []*agent{l.start(t, a), l.start(t, b)}
+	agents := []*process{l.start(t, a), l.start(t, b)}
 	for _, agent := range agents {
 		agent.ready(t)
 	}

@@ -52,7 +52,7 @@ func (n *node) startContainerd(t *testing.T, image string) *engine {
 		require.NoError(t, os.MkdirAll(n.path(dir), 0o755))
 	}
 	bin := programs(t)
-	require.NoError(t, os.Symlink(filepath.Join(bin, "podplumb-cni"), n.path("bin/podplumb-cni")))
+	require.NoError(t, os.Symlink(filepath.Join(bin, pluginName), n.path("bin/"+pluginName)))
 	require.NoError(t, os.Symlink(loopback, n.path("bin/loopback")))
 	config := fmt.Sprintf(configuration, n.path("root"), n.path("sock"), imageName, n.path("bin"), n.path("net.d"))
 	require.NoError(t, os.WriteFile(n.path("containerd.toml"), []byte(config), 0o600))

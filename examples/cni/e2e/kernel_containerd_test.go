@@ -2,21 +2,15 @@ package e2e_test
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/podplumb/podplumb/examples/internal/kerneltest"
-	"github.com/podplumb/podplumb/netns"
 )
 
 // Two machines with containerd, the agent and the plugin are a cluster: pods reach each other under their own addresses, host ports lead to
@@ -33,7 +27,7 @@ func TestContainerd(t *testing.T) {
 	}
 	starting.Wait()
 	for _, n := range l.nodes {
-		n.daemon(t, "agent", filepath.Join(programs(t), "node"), "-name", n.name, "-nodes", filepath.Join(l.dir, "nodes"), "-conflist", n.path("net.d/10-podplumb.conflist"))
+		n.daemon(t, "agent", filepath.Join(programs(t), agentName), "-name", n.name, "-nodes", filepath.Join(l.dir, "nodes"), "-conflist", n.path("net.d/10-podplumb.conflist"))
 	}
 	for _, r := range runtimes {
 		require.NotNil(t, r)
@@ -44,7 +38,7 @@ func TestContainerd(t *testing.T) {
 	// A first pod makes what all pods of a node share, and what is there after it is what has to be there at the end.
 	before := make([][]string, 2)
 	for i, r := range runtimes {
-		first, err := r.run(t, "first", nil)
+		first, err := r.run(t, "first", nil, &cri.PortMapping{Protocol: cri.Protocol_TCP, HostPort: 30099, ContainerPort: 8080})
 		require.NoError(t, err)
 		first.stop(t)
 		before[i] = r.node.state(t)
@@ -134,30 +128,4 @@ func (r *engine) removeFailed(t testing.TB) {
 	for _, sandbox := range list.GetItems() {
 		(&pod{runtime: r, sandbox: sandbox.GetId()}).stop(t)
 	}
-}
-
-// ask asks a pod's web server from a namespace.
-func ask(t testing.TB, from *netns.NS, to netip.AddrPort) answer {
-	t.Helper()
-	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return from.DialContext(ctx, network, address)
-		},
-	}}
-	var text string
-	err := attempt(func() error {
-		response, err := client.Get(fmt.Sprintf("http://%s/cgi-bin/whoami", to))
-		if err != nil {
-			return err
-		}
-		defer response.Body.Close()
-		body, err := io.ReadAll(response.Body)
-		text = string(body)
-		return err
-	})
-	if err != nil {
-		return answer{pod: err.Error()}
-	}
-	return parseAnswer(t, text)
 }

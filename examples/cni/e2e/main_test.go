@@ -1,11 +1,9 @@
 package e2e_test
 
 import (
-	"context"
+	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -13,12 +11,27 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/podplumb/podplumb/examples/cni/plugin"
 	"github.com/podplumb/podplumb/examples/internal/kerneltest"
 	"github.com/podplumb/podplumb/examples/internal/run"
+	"github.com/podplumb/podplumb/examples/node/agent"
 )
 
-// TestMain also is process 1 of the nodes.
+// What else the test binary is, by the name that it is called.
+const (
+	pluginName = "podplumb-cni"
+	agentName  = "podplumb-node"
+)
+
+// TestMain makes the test binary the plugin, the agent, and process 1 of the nodes too: nothing has to be built besides.
 func TestMain(m *testing.M) {
+	switch filepath.Base(os.Args[0]) {
+	case pluginName:
+		plugin.Main(nil)
+		return
+	case agentName:
+		run.Main(agent.Run)
+	}
 	if dir := os.Getenv(envNode); dir != "" {
 		if err := beNode(dir); err != nil {
 			fmt.Fprintln(os.Stderr, "node:", err)
@@ -26,9 +39,9 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	code := kerneltest.Main(m, func(context.Context, []string, io.Writer, io.Writer) int { return run.Failed })
-	if built.dir != "" {
-		_ = os.RemoveAll(built.dir)
+	code := kerneltest.Main(m, agent.Run)
+	if made.dir != "" {
+		_ = os.RemoveAll(made.dir)
 	}
 	os.Exit(code)
 }
@@ -49,32 +62,27 @@ func eventually(t testing.TB, what string, done func() error) {
 	}
 }
 
-var built struct {
+var made struct {
 	once sync.Once
 	dir  string
 	err  error
 }
 
-// programs returns a directory with the programs under test, and cnitool, built once.
+// programs returns a directory with the plugin and the agent, links to this program.
 func programs(t testing.TB) string {
 	t.Helper()
-	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "podplumb-e2e-bin"); built.err != nil {
+	made.once.Do(func() {
+		var self string
+		if self, made.err = os.Executable(); made.err != nil {
 			return
 		}
-		for name, pkg := range map[string]string{
-			"podplumb-cni": "github.com/podplumb/podplumb/examples/cni",
-			"node":         "github.com/podplumb/podplumb/examples/node",
-			"cnitool":      "github.com/containernetworking/cni/cnitool",
-		} {
-			cmd := exec.Command("go", "build", "-o", filepath.Join(built.dir, name), pkg)
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if out, err := cmd.CombinedOutput(); err != nil {
-				built.err = fmt.Errorf("build %s: %w\n%s", pkg, err, out)
-				return
-			}
+		if made.dir, made.err = os.MkdirTemp("", "podplumb-e2e-bin"); made.err != nil {
+			return
+		}
+		for _, name := range []string{pluginName, agentName} {
+			made.err = errors.Join(made.err, os.Symlink(self, filepath.Join(made.dir, name)))
 		}
 	})
-	require.NoError(t, built.err)
-	return built.dir
+	require.NoError(t, made.err)
+	return made.dir
 }

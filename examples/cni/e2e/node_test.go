@@ -210,7 +210,7 @@ func (n *node) state(t testing.TB) []string {
 	}
 	each("link", n.must(t, "sh", "-c", `ip -br link | awk '{print $1}'`))
 	each("address", n.must(t, "sh", "-c", `ip -o address | awk '{print $2, $4}' | grep -v ' fe80:'`))
-	each("route", n.must(t, "sh", "-c", `ip route; ip -6 route | grep -v -e '^fe80' -e '^multicast'`))
+	each("route", n.must(t, "sh", "-c", `(ip route; ip -6 route | grep -v -e '^fe80' -e '^multicast') | sed 's/ linkdown//'`))
 	each("nftables", n.must(t, "nft", "-s", "list", "ruleset"))
 	each("qdisc", n.must(t, "sh", "-c", `tc qdisc | grep -e tbf -e ingress -e clsact || true`))
 	each("namespace", n.must(t, "ls", "/run/netns"))
