@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -137,7 +138,8 @@ func (c *Client) denied(ctx context.Context, w *world, list []nft.Connection) (d
 	var own map[netip.Addr]bool
 	for i := range list {
 		conn := &list[i]
-		if w.owners[conn.Src.Addr()] == nil && w.owners[conn.Peer.Addr()] == nil || w.ev.Evaluate(packetOf(conn)).Allowed {
+		outside := w.outcast(conn.Src.Addr()) || w.outcast(conn.Peer.Addr())
+		if !outside && (w.owners[conn.Src.Addr()] == nil && w.owners[conn.Peer.Addr()] == nil || w.ev.Evaluate(packetOf(conn)).Allowed) {
 			continue
 		}
 		if w.owners[conn.Src.Addr()] == nil || w.owners[conn.Peer.Addr()] == nil {
@@ -146,7 +148,7 @@ func (c *Client) denied(ctx context.Context, w *world, list []nft.Connection) (d
 					return nil, err
 				}
 			}
-			if w.spares(conn, own) {
+			if w.spares(conn, own) || outside && own[conn.Peer.Addr()] && !w.outcast(conn.Src.Addr()) {
 				continue
 			}
 		}
@@ -158,6 +160,11 @@ func (c *Client) denied(ctx context.Context, w *world, list []nft.Connection) (d
 func isTouched(touched map[netip.Addr]struct{}, a netip.Addr) bool {
 	_, ok := touched[a]
 	return ok || touched == nil
+}
+
+// outcast says that an address is one of Config.Local that no pod has.
+func (w *world) outcast(a netip.Addr) bool {
+	return w.fenced() && w.owners[a] == nil && slices.ContainsFunc(w.cfg.Local, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // spares says that a connection which Evaluate denies is one of the host's, which has more addresses than its Node tells of.

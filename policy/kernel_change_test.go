@@ -77,6 +77,7 @@ func TestAdmit(t *testing.T) {
 	c := newCluster(t)
 	c.serve(t, "db", 8080)
 	c.serve(t, "far-web", 8080)
+	nstest.ServeTCP(t, c.node.NS, ":9090", "node")
 	local := []netip.Prefix{c.node.PodV4, c.node.PodV6}
 	s := c.with(t)
 	known := s
@@ -93,18 +94,32 @@ func TestAdmit(t *testing.T) {
 						to := netip.AddrPortFrom(c.ends[way[1]].Addr(v6), 8080)
 						require.Equal(t, want, reaches(c.ends[way[0]].NS, "tcp", to, want), "%s to %s", way, to)
 					}
-					// The kubelet's way stays open.
+					// The kubelet's way stays open, and the host's to itself.
+					gateway := map[bool]netip.Prefix{false: c.node.PodV4, true: c.node.PodV6}[v6].Masked().Addr().Next()
+					require.True(t, reaches(c.node.NS, "tcp", netip.AddrPortFrom(gateway, 9090), true))
 					require.True(t, reaches(c.node.NS, "tcp", netip.AddrPortFrom(c.ends["db"].Addr(v6), 8080), true))
 				}
 			}
 			ask(allow)
 			require.NoError(t, cl.Admit(within(t), db))
 			ask(true)
-			// It goes, and its address is nobody's again.
+			// It goes, and its address is nobody's again: not even what it had begun goes on.
+			flow, err := nstest.Dial(t, c.ends["db"].NS, "tcp", netip.AddrPortFrom(c.ends["far-web"].Addr(false), 8080))
+			require.NoError(t, err)
+			_, err = flow.Ask()
+			require.NoError(t, err)
 			db.Status.Phase = "Succeeded"
 			require.NoError(t, cl.Admit(within(t), db))
 			db.Status.Phase = ""
 			ask(allow)
+			require.Eventually(t, func() bool {
+				require.NoError(t, flow.SetDeadline(time.Now().Add(nstest.SilenceFor)))
+				_, err := flow.Write([]byte("who\n"))
+				if err == nil {
+					_, err = flow.Read(make([]byte, 64))
+				}
+				return (err == nil) == allow
+			}, 20*time.Second, time.Millisecond)
 			sync(t, cl, policy.State{})
 			ask(true)
 			require.Empty(t, nstest.Run(t, c.node.NS, "nft", "list", "ruleset"))

@@ -83,7 +83,7 @@ func (w *world) addLayout() {
 	w.lay = l
 	known := rule(knownState, pass)
 	judge := []nft.Rule{rule(isICMP6(), jump("neighbours"))}
-	arrive := []nft.Rule{known, rule(isICMP6(), jump("neighbours"))}
+	arrive := []nft.Rule{known, rule(isLoopback(), pass), rule(isICMP6(), jump("neighbours"))}
 	for d := range directions {
 		for f := range families {
 			for _, r := range w.fence(d, f, use) {
@@ -168,6 +168,11 @@ func (w *world) unuseFence() {
 		w.idle.counters = append(w.idle.counters, name)
 	}
 	w.fences = nil
+}
+
+// isLoopback is what the host sends to itself.
+func isLoopback() nft.Stmt {
+	return nft.Is{Field: nft.MetaIifname, Value: append([]byte("lo"), make([]byte, 14)...), Text: `"lo"`}
 }
 
 func isICMP6() nft.Stmt {

@@ -159,6 +159,7 @@ func (w *world) place(a netip.Addr) {
 		w.keep(w.lay.self[f].set, key, "", true)
 	}
 	if was.known != now.known {
+		w.touch(a)
 		w.keep(w.lay.known[f].set, string(a.AsSlice()), "", now.known)
 	}
 	if w.placed[a] = now; now.empty() {
