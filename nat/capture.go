@@ -22,6 +22,9 @@ import (
 // 127.0.0.0/8 and ::1 among them, are never captured. What others send straight
 // to one of the proxy's ports is refused by TCP reset or ICMP port unreachable.
 //
+// What goes out to link-local addresses of IPv6 cannot reach a proxy, as its
+// socket is bound to a link: it is refused unless it is excepted (fe80::/10).
+//
 // Both IP families are always captured alike. A Capture comes before the
 // forwards and redirects of the State. A translation that another table makes
 // before it, at an earlier priority, is left as it is.

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"slices"
 
 	"github.com/podplumb/podplumb/internal/nft"
@@ -83,6 +84,8 @@ func isProto(p Proto) nft.Stmt {
 
 const portDNS = 53
 
+var linkLocal6 = netip.MustParsePrefix("fe80::/10")
+
 func isDNS() nft.Stmt {
 	return nft.Is{Field: nft.ThDport, Value: []byte{0, portDNS}, Text: "53"}
 }
@@ -131,18 +134,23 @@ func (i *interception) capture(marks []Mark) []*nft.Chain {
 	return []*nft.Chain{
 		chain("capture-in", slices.Concat([]nft.Rule{onlyNew}, in, []nft.Rule{rule(isTCP(), redirect(i.inbound))})...),
 		chain("capture-out", slices.Concat([]nft.Rule{onlyNew}, out, []nft.Rule{
+			rule(onLink, ret),
 			rule(isProto(UDP), isDNS(), redirect(i.dns)),
 			rule(isTCP(), isDNS(), redirect(i.dns)),
 			rule(isTCP(), redirect(i.outbound)),
 		})...),
 		chain("guard-in", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], ret)...)}, in, refuse)...),
-		chain("guard-out", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], validState, ret)...)}, out, refuse)...),
+		chain("guard-out", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], validState, ret)...)}, out,
+			[]nft.Rule{rule(onLink, goTo("rejection"))}, refuse)...),
 	}
 }
 
 var (
 	invalidState = nft.Any{Field: nft.CTStateField, Bits: 1 << 0, Text: "invalid"}
 	validState   = nft.MaskedIs{Of: nft.Masked{Of: nft.CTStateField, Mask: 1 << 0}, Text: "! invalid"}
+	// A socket that sends to a link-local address is bound to its link, and
+	// could not reach the proxy.
+	onLink       = nft.Within{Field: nft.IP6Daddr, Prefix: linkLocal6}
 	fromLoopback = nft.Is{Field: nft.MetaIiftype, Value: binary.NativeEndian.AppendUint16(nil, 772), Text: "loopback"} // ARPHRD_LOOPBACK
 )
 

@@ -36,6 +36,35 @@
 // rejected by TCP reset or ICMP port unreachable, or dropped. Traffic that
 // the host sends itself is treated like traffic that it forwards.
 //
+// A Network leaves under the address of the outgoing link, or under those of
+// a Pool. A Redirect leads a port of the host to another.
+//
+// # Capture
+//
+// State.Capture leads the TCP connections and the DNS of a namespace to a
+// proxy in it, such as a service mesh's. What is captured, and what is not, is
+// elements of sets: a port that begins to listen is one element
+// (Change.Capture), and only marks are rules. OriginalDst tells the proxy
+// where a connection was to go.
+//
+// Only first packets are led anywhere. Connections that run go on, captured
+// or not, through every change and through the replacement of the whole table,
+// as long as there is a table; Capture.Strict ends those that were never
+// captured. What should have been captured and was not is never let through:
+// first packets that met a change are dropped, so that their client sends them
+// again a second later, and so are TCP packets going out that conntrack cannot
+// place. The proxy's ports refuse all that was not led to them. A proxy that
+// is gone refuses. Captured connections lose their translation with the last
+// table of the namespace that has one: to end a Capture, Sync a State that
+// still has its Except, let what runs end, and only then Sync the rest away.
+//
+//	capture-outbound: protocol -> port    captured-outbound: protocol
+//	capture-inbound:  protocol -> port    captured-listed, captured-ports, captured-all
+//	capture-dns:      protocol -> port    captured-dns: protocol
+//	spared-*: users, groups, marks, ports, networks       proxy-ports: protocol . port
+//
+// # Ownership and needs
+//
 // Where the kernel can (6.9), the table belongs to the Client's socket and
 // outlives it; see Config.Shared. A new Client reads the table and writes
 // only what differs. A table of the same name that no Client made is left
@@ -50,7 +79,7 @@
 //
 // It needs CAP_NET_ADMIN in the user namespace of the network namespace,
 // CAP_SYS_ADMIN too to enter one that the caller is not in, and Linux 5.10 with nf_tables, nf_nat, nft_numgen, nft_hash, nft_fib_inet,
-// nft_reject_inet, nft_masq and nf_conntrack_netlink. A process without
+// nft_reject_inet, nft_masq, nft_nat, nft_redir and nf_conntrack_netlink. A process without
 // CAP_NET_ADMIN in the first user namespace has a small send buffer
 // (net.core.wmem_max): what does not fit is then written in several
 // transactions, each of whole forwards.

@@ -31,6 +31,9 @@ func (s State) captured(p Packet) (e Explanation, why string, ok bool) {
 	if x := c.Except.names(p); x != "" {
 		return e, by + ", which excepts " + x, false
 	}
+	if p.FromHost && linkLocal6.Contains(p.Dst.Addr().WithZone("")) {
+		return Explanation{Outcome: Rejected, By: by + ", which a link-local address cannot be led to"}, "", true
+	}
 	hop := Hop{To: hostPort(p, port), Share: 1}
 	return Explanation{Outcome: Captured, By: by, Hops: []Hop{hop}}, "", true
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/podplumb/podplumb/internal/nstest"
 	"github.com/podplumb/podplumb/nat"
 	"github.com/podplumb/podplumb/netns"
 )
@@ -82,4 +83,41 @@ func TestOriginalDst(t *testing.T) {
 		_, err = nat.OriginalDst(conn)
 		require.True(t, errors.Is(err, errors.ErrUnsupported) || errors.Is(err, net.ErrClosed), "%v", err)
 	}
+}
+
+// A link-local address comes with its zone, and is not led to the proxy on
+// its way out.
+func TestOriginalDstLinkLocal(t *testing.T) {
+	needs(t)
+	m := newMesh(t)
+	s := nat.State{Capture: wantCapture()}
+	c := client(t, m.pod.NS)
+	sync(t, c, s)
+	local := func(e nstest.End) netip.Addr {
+		out := nstest.Run(t, e.NS, "ip", "-6", "-o", "addr", "show", "dev", e.Link, "scope", "link")
+		for _, w := range strings.Fields(out) {
+			if p, err := netip.ParsePrefix(w); err == nil {
+				return p.Addr()
+			}
+		}
+		t.Fatal("no link-local address: " + out)
+		return netip.Addr{}
+	}
+	peer, pod := local(m.peer), local(m.pod)
+	// Outbound there is no way to the proxy, and nothing gets past it.
+	nstest.ServeTCP(t, m.peer.NS, ":8080", "peer")
+	serveOriginal(t, m.pod.NS, fmt.Sprintf(":%d", outboundPort))
+	out := netip.AddrPortFrom(peer.WithZone(m.pod.Link), 8080)
+	nstest.Refused(t, m.pod.NS, "tcp", out)
+	require.Equal(t, nat.Rejected, nat.Explain(s, nat.Packet{
+		Src: netip.AddrPortFrom(pod, 1), Dst: netip.AddrPortFrom(peer, 8080), Proto: nat.TCP, FromHost: true,
+	}).Outcome)
+	conn := accepted(t, m.peer.NS, m.pod.NS, fmt.Sprintf(":%d", inboundPort), netip.AddrPortFrom(pod.WithZone(m.peer.Link), 8080))
+	got, err := nat.OriginalDst(conn)
+	require.NoError(t, err)
+	require.NotEmpty(t, got.Addr().Zone(), "the link that it came in by")
+	require.Equal(t, netip.AddrPortFrom(pod, 8080), netip.AddrPortFrom(got.Addr().WithZone(""), got.Port()))
+	s.Capture.Except.To = []netip.Prefix{netip.MustParsePrefix("fe80::/10")}
+	sync(t, c, s)
+	require.Equal(t, "peer", nstest.Reaches(t, m.pod.NS, "tcp", out).Server)
 }

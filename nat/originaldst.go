@@ -16,10 +16,8 @@ var ErrNotCaptured = errors.New("the connection was not translated")
 // Accept, while conntrack surely knows.
 //
 // Addresses of IPv4 are returned as such, also for a socket of IPv6 that
-// serves both. The kernel does not keep the zone of a link-local address of
-// IPv6: the result has the zone of the link that the connection came in by,
-// by number, or none where it was captured on its way out. Such an address
-// cannot be dialled as it is.
+// serves both. A link-local address of IPv6 has the zone of the link that the
+// connection came in by, as a number, where the kernel knows it.
 //
 // It fails with ErrNotCaptured for a connection that was not translated, so
 // that a proxy does not dial itself, and with errors.ErrUnsupported for other
