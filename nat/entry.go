@@ -1,6 +1,7 @@
 package nat
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -172,4 +173,14 @@ func forwardKey(k Key) []byte { return appendForwardKey(make([]byte, 0, 28), k) 
 func appendForwardKey(b []byte, k Key) []byte {
 	b = nft.AppendAddr(b, k.Addr)
 	return nft.AppendPort(nft.AppendProto(b, uint8(k.Proto)), k.Port)
+}
+
+// parseForwardKey finds the forward that a key begins with.
+func parseForwardKey(f *family, b []byte) (Key, bool) {
+	size := f.addrSize()
+	if len(b) < size+8 {
+		return Key{}, false
+	}
+	a, _ := netip.AddrFromSlice(b[:size])
+	return Key{Addr: a, Proto: Proto(b[size]), Port: binary.BigEndian.Uint16(b[size+4:])}, true
 }

@@ -271,12 +271,3 @@ type share struct {
 	key    Key
 	target netip.AddrPort
 }
-
-func parseForwardKey(f *family, b []byte) (Key, bool) {
-	size := f.addrSize()
-	if len(b) < size+8 {
-		return Key{}, false
-	}
-	a, _ := netip.AddrFromSlice(b[:size])
-	return Key{Addr: a, Proto: Proto(b[size]), Port: binary.BigEndian.Uint16(b[size+4:])}, true
-}
