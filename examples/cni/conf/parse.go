@@ -140,7 +140,7 @@ func (n *Net) validate() []error {
 func (n *Net) bridgeOnly(f *faults) {
 	for key, set := range map[string]bool{
 		"bridge": n.Bridge != "", "isGateway": n.IsGateway, "forceAddress": n.ForceAddress, "hairpinMode": n.HairpinMode, "promiscMode": n.PromiscMode,
-		"vlan": n.VLAN != 0, "vlanTrunk": n.VLANTrunk != nil, "portIsolation": n.PortIsolation, "disableContainerInterface": n.DisableContainerInterface,
+		"vlan": n.VLAN != 0, "vlanTrunk": n.VLANTrunk != nil, "portIsolation": n.PortIsolation, "macspoofchk": n.MACSpoofCheck, "disableContainerInterface": n.DisableContainerInterface,
 	} {
 		if set {
 			f.add(key, "needs mode bridge, and mode is ptp")

@@ -136,6 +136,7 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 		{"sysctls", func() error { return setNode(a.Node) }},
 		{"gateway", func() error { return connectGateway(ctx, a) }},
 		{"link", func() error { return connect(ctx, a) }},
+		{"lock", func() error { return a.Lock.Apply(ctx, a.Link) }},
 		{"tuning", func() error { return a.Tuning.Apply(ctx, a.NetNS, a.IfName) }},
 		{"shape", func() error { return a.Shape.Apply(ctx, a.Link, owner+"/"+attachmentTag(a.Key, "")) }},
 	})
@@ -176,6 +177,7 @@ func (r *request) plan(a *record.Attachment, sets []ipam.Set, addrs []address) e
 	if !a.Chained {
 		addrs = r.withGateways(addrs)
 		a.State = r.state(sets, addrs)
+		a.Lock = r.lock(a.State.Pairs[0])
 		if len(a.State.Bridges) > 0 {
 			a.Gateway = r.gatewayState(a.State.Bridges[0], gateways(sets, addrs))
 		}

@@ -73,9 +73,9 @@ func (r *request) chained() error {
 		return fail(types.ErrInvalidNetworkConfig, "leave ipam out, or leave the other plugin out of the chain",
 			"ipam: %s has its addresses from the plugin before", r.key.IfName)
 	}
-	if n.IsGateway || n.VLAN != 0 || len(n.VLANTrunk) > 0 || n.PortIsolation || n.DisableContainerInterface {
+	if n.IsGateway || n.VLAN != 0 || len(n.VLANTrunk) > 0 || n.PortIsolation || n.MACSpoofCheck || n.DisableContainerInterface {
 		return fail(types.ErrInvalidNetworkConfig, "leave the keys of the bridge out, or leave the other plugin out of the chain",
-			"isGateway, vlan, vlanTrunk, portIsolation and disableContainerInterface: %s was made by the plugin before", r.key.IfName)
+			"isGateway, vlan, vlanTrunk, portIsolation, macspoofchk and disableContainerInterface: %s was made by the plugin before", r.key.IfName)
 	}
 	return nil
 }

@@ -49,6 +49,7 @@ func (p *plugin) damage(ctx context.Context, s record.Store, a *record.Attachmen
 	}
 	for _, look := range []func() ([]error, error){
 		func() ([]error, error) { return lostLinks(ctx, a) },
+		func() ([]error, error) { return a.Lock.Check(ctx, a.Link) },
 		func() ([]error, error) { return a.Tuning.Check(ctx, a.NetNS, a.IfName) },
 		func() ([]error, error) { return a.Shape.Check(ctx, a.Link) },
 	} {

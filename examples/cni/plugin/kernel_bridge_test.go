@@ -32,6 +32,28 @@ func TestPortIsolation(t *testing.T) {
 	}
 }
 
+// TestSpoofedMAC drops what a container sends from another MAC address than its own.
+func TestSpoofedMAC(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	c := n.conf.with("macspoofchk", true)
+	a, b := n.pod(t), n.pod(t)
+	n.ok(t, "ADD", a, c)
+	b4, b6 := addrs(t, n.add(t, b, c))
+	serve(t, b.ns, on(b4, 80))
+	serve(t, b.ns, on(b6, 80))
+	require.NotEmpty(t, ask(t, a.ns, on(b4, 80)))
+	require.NotEmpty(t, ask(t, a.ns, on(b6, 80)))
+	in(t, a.ns, "ip", "link", "set", "eth0", "address", "02:00:00:00:00:99")
+	for _, to := range []string{b4, b6} {
+		_, err := tryAsk(t.Context(), a.ns, on(to, 80), 300*time.Millisecond)
+		require.Error(t, err)
+	}
+	in(t, a.ns, "ip", "link", "set", "eth0", "address", "0a:58:0a:58:00:02")
+	require.NotEmpty(t, ask(t, a.ns, on(b4, 80)))
+	n.ok(t, "CHECK", b, c)
+}
+
 // TestDisabledInterface leaves the container's interface down and without addresses.
 func TestDisabledInterface(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,8 @@ func TestCheckNamesDamage(t *testing.T) {
 		{"IPv6 address", []string{"pod address fd88::2/64"}, "pod", "ip addr del fd88::2/64 dev eth0"},
 		{"interface down", []string{"pod", "state down -> up"}, "pod", "ip link set eth0 down"},
 		{"mac", []string{"pod", "mac 02:00:00:00:00:99 ->"}, "pod", "ip link set eth0 address 02:00:00:00:00:99"},
+		{"lock", []string{"port LINK is not locked to 0a:58:0a:58:00:02"}, "node", "bridge link set dev LINK locked off"},
+		{"lock's entry", []string{"forwarding entry 0a:58:0a:58:00:02 of port LINK is missing"}, "node", "bridge fdb del 0a:58:0a:58:00:02 dev LINK master"},
 		{"source rule", []string{"rule from 10.88.0.2", "missing"}, "pod", "ip rule del from 10.88.0.2"},
 		{"IPv6 source rule", []string{"rule from fd88::2", "missing"}, "pod", "ip -6 rule del from fd88::2"},
 		{"source route", []string{"route 0.0.0.0/0 in table 100"}, "pod", "ip route del default table 100"},

@@ -85,5 +85,5 @@ func (n *node) everything() config {
 		"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000,
 	})
 	return n.conf.with("runtimeConfig", asked).with("sourceRouting", true).
-		with("sysctl", map[string]string{"net.ipv4.conf.IFNAME.log_martians": "1"}).with("promisc", true).with("allmulti", true).with("txQLen", 77)
+		with("sysctl", map[string]string{"net.ipv4.conf.IFNAME.log_martians": "1"}).with("promisc", true).with("macspoofchk", true).with("allmulti", true).with("txQLen", 77)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/veth"
 )
@@ -30,6 +31,23 @@ func (r *request) vlans() veth.VLANs {
 		v.Access = 1
 	}
 	return v
+}
+
+// lock is the port's, if it is to take in only what comes from the container's own MAC address, in each VLAN that it is in.
+func (r *request) lock(p veth.Pair) links.Lock {
+	if !r.net.MACSpoofCheck {
+		return links.Lock{}
+	}
+	l := links.Lock{MAC: p.Pod.MAC.String()}
+	if v := p.Host.Port.VLANs; v.Access != 0 {
+		l.VLANs = append(l.VLANs, int(v.Access))
+	}
+	for _, t := range p.Host.Port.VLANs.Trunks {
+		for id := int(t.First); id <= int(t.Last); id++ {
+			l.VLANs = append(l.VLANs, id)
+		}
+	}
+	return l
 }
 
 // ownNetNS is the path by which the node's namespace is found in every process that runs in it.

@@ -41,6 +41,7 @@ type Attachment struct {
 
 	Tuning links.Tuning  `json:",omitzero"`  // of the container's interface
 	Before *links.Device `json:",omitempty"` // what the interface was, if it stays
+	Lock   links.Lock    `json:",omitzero"`  // of the node's end
 	Shape  links.Shape   `json:",omitzero"`  // of the node's end
 
 	Done bool `json:",omitempty"` // ADD came to its end
