@@ -1,5 +1,5 @@
 // The cluster example runs ordinary Kubernetes manifests on a cluster made of network namespaces: nodes joined by VXLAN,
-// pods behind a bridge on each, masquerading to the outside, and Services on every node. It starts a small server for each
+// pods behind a bridge on each, masquerading to the outside, and Services and network policies on every node. It starts a small server for each
 // container port, proves with packets that the network is the one Kubernetes asks for, and takes everything down.
 //
 //	sudo go run ./examples/cluster              the scenario that is shipped: two nodes, four pods, one Service
@@ -136,6 +136,9 @@ func up(ctx context.Context, o options, plan layout.Cluster, out *report.Printer
 	}
 	c.describe()
 	if err := c.prove(ctx); err != nil {
+		return run.Explain(ctx, stderr, "cluster", err)
+	}
+	if err := c.enforce(ctx); err != nil {
 		return run.Explain(ctx, stderr, "cluster", err)
 	}
 	out.Summary("everything holds")
