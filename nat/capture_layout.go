@@ -218,11 +218,11 @@ func (i *interception) onOutput() []nft.Rule {
 
 // redirectTo leads the ports of a set to the redirects.
 func (i *interception) redirectTo(ports *nft.Set) nft.Rule {
-	return rule(inSet(nft.Concat{nft.MetaL4Proto, nft.ThDport}, ports), isLocal(false), jump("redirect"))
+	return rule(inSet(nft.Concat{nft.MetaL4Proto, nft.ThDport}, ports), isLocal(false), jump("redirection"))
 }
 
 func (i *interception) redirectChain() *nft.Chain {
-	c := chain("redirect")
+	c := chain("redirection")
 	for _, p := range []Proto{TCP, UDP, SCTP} {
 		to := nft.Mapped{Key: nft.Concat{nft.MetaL4Proto, nft.ThDport}, Map: i.redirects}
 		c.Rules = append(c.Rules, rule(isProto(p), nft.Redirect{To: to}))

@@ -18,7 +18,8 @@ func (c *Client) Read(ctx context.Context) (State, error) { return c.read(ctx) }
 // Plan returns what Sync would do.
 func (c *Client) Plan(ctx context.Context, want State) (Plan, error) { return c.plan(ctx, want) }
 
-// Apply does p in one transaction. It changes nothing and returns ErrStale
+// Apply does p in one transaction, where it is not too big for one (see the
+// package comment). It changes nothing and returns ErrStale
 // when what p changes is no longer what it was when p was made.
 func (c *Client) Apply(ctx context.Context, p Plan) error { return c.apply(ctx, p) }
 

@@ -3,6 +3,7 @@ package nat
 import (
 	"context"
 	"errors"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,7 @@ func (c *Client) commit(ctx context.Context, p Plan) ([]flow, error) {
 	if p.skeleton == plan.Remove {
 		return c.remove(ctx)
 	}
-	t := transaction{c: c, batch: nft.NewBatch(), edits: &edits{}}
+	t := transaction{c: c, batch: nft.NewBatch(), edits: &edits{}, most: mostAtOnce}
 	flows := t.begin(p)
 	left := c.left(p)
 	if len(left) > 0 && !t.create {
@@ -42,7 +43,7 @@ func (c *Client) commit(ctx context.Context, p Plan) ([]flow, error) {
 		if err := w.forward(ch.Key, ch.Want, t.edits); err != nil {
 			return nil, err
 		}
-		if t.size() > c.conn.Limit() {
+		if t.size() > c.conn.Limit() || t.edits.size > t.most {
 			if err := t.flush(ctx); err != nil {
 				return nil, err
 			}
@@ -127,7 +128,17 @@ type transaction struct {
 	edits *edits
 	// create and takeOver say what the first batch does to the table.
 	create, takeOver bool
+	most             int // elements of a batch
 }
+
+// The kernel's time for a batch grows faster than the batch: above some
+// hundred thousand elements it is many times that of several batches. A table
+// that nobody else can change, and that nothing was served by before, is
+// filled in small ones.
+const (
+	mostAtOnce  = 128 << 10
+	mostAtFirst = 16 << 10
+)
 
 // begin starts with what the table itself needs and returns the flows that a
 // replaced table's forwards leave behind.
@@ -141,13 +152,17 @@ func (t *transaction) begin(p Plan) []flow {
 			flows = appendFlows(flows, e.Forward, findForward(p, e.Key()))
 		}
 		t.batch.DelTable(c.lay.table)
+		t.most = math.MaxInt // what was served goes on being served
 		fallthrough
 	case p.skeleton == plan.Add:
 		t.batch.AddTable(c.lay.table)
+		if p.skeleton == plan.Add && c.canOwn {
+			t.most = mostAtFirst
+		}
 		t.create = true
 		c.world = newWorld(c.lay)
 		c.world.begin(t.edits)
-		c.world.expect(p, t.edits)
+		c.world.expect(p)
 	case c.canOwn && !c.owned && c.orphan:
 		t.batch.OwnTable(c.lay.table)
 		t.takeOver = true

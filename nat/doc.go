@@ -29,6 +29,24 @@
 // interval set for all forwards; a change to it costs time in proportion to
 // the ranges there are.
 //
+// A forward with Near targets has two lanes: its first number leads to a lane
+// that asks whether the client is near, which puts a second number in the
+// mark. A RoundRobin forward has a lane of its own, because the kernel counts
+// turns by rule. With State.Localhost, forwards are served on loopback
+// addresses without route_localnet: the source of such packets is rewritten
+// before conntrack sees them, and their answers' destination after it.
+//
+// # Short-lived processes
+//
+// An element that forwards share has the number of its uses beside it, and
+// each range its length. So a new Client's Update reads what its Change names,
+// key by key, and nothing else; others' changes at the same time make it look
+// again. Config.Shared is for such processes: an owned table belongs to one
+// socket at a time, and whoever comes meanwhile is refused (EPERM), so that
+// owned tables are for one process that stays. A Change with an Owner neither
+// takes nor drops what is another's (ConflictError). PlanUpdate tells what an
+// Update would do, Lookup what is there, Names whose everything is.
+//
 // A change is one transaction: packets see all of it or nothing. A packet
 // that met the forward before and the slot after a change looks once more;
 // what finds no target then is refused, never let through. A connection to an
@@ -81,6 +99,8 @@
 // CAP_SYS_ADMIN too to enter one that the caller is not in, and Linux 5.10 with nf_tables, nf_nat, nft_numgen, nft_hash, nft_fib_inet,
 // nft_reject_inet, nft_masq, nft_nat, nft_redir and nf_conntrack_netlink. A process without
 // CAP_NET_ADMIN in the first user namespace has a small send buffer
-// (net.core.wmem_max): what does not fit is then written in several
-// transactions, each of whole forwards.
+// (net.core.wmem_max). What does not fit a send buffer, a change of more than
+// 128k elements, and the first filling of an owned table, are written in
+// several transactions, each of whole forwards: the kernel's time for one
+// transaction grows faster than its size.
 package nat

@@ -150,28 +150,16 @@ func same[K, T comparable](m map[K]T, c plan.Change[K, T]) bool {
 }
 
 // expect makes room for what a plan adds to an empty world.
-func (w *world) expect(p Plan, e *edits) {
+func (w *world) expect(p Plan) {
 	const many = 1000
 	if len(p.forwards) < many {
 		return
 	}
-	w.forwards = make(map[Key]*entry, len(p.forwards))
-	v4, targets := 0, 0
+	targets := 0
 	for _, c := range p.forwards {
-		if c.Key.Addr.Is4() {
-			v4++
-		}
 		targets += len(c.Want.To) + len(c.Want.Near)
 	}
+	w.forwards = make(map[Key]*entry, len(p.forwards))
 	w.addresses.m = make(map[netip.Addr]use, len(p.forwards))
 	w.hairpin.m = make(map[netip.Addr]use, targets)
-	w.addresses.dirty = make([]netip.Addr, 0, len(p.forwards))
-	w.hairpin.dirty = make([]netip.Addr, 0, targets)
-	share := func(n, of int) int { return n * of / len(p.forwards) }
-	for f, n := range map[*family]int{&w.lay.v4: v4, &w.lay.v6: len(p.forwards) - v4} {
-		if n > 0 {
-			e.expect(f.forwards, n)
-			e.expect(f.targets, share(targets, n)+n)
-		}
-	}
 }
