@@ -38,7 +38,9 @@ func TestContainerd(t *testing.T) {
 	// A first pod makes what all pods of a node share, and what is there after it is what has to be there at the end.
 	before := make([][]string, 2)
 	for i, r := range runtimes {
-		first, err := r.run(t, "first", nil, &cri.PortMapping{Protocol: cri.Protocol_TCP, HostPort: 30099, ContainerPort: 8080})
+		first, err := r.run(t, "first", nil,
+			&cri.PortMapping{Protocol: cri.Protocol_TCP, HostPort: 30098, ContainerPort: 8080},
+			&cri.PortMapping{Protocol: cri.Protocol_TCP, HostPort: 30099, ContainerPort: 8080, HostIp: r.node.addrs[0].Addr().String()})
 		require.NoError(t, err)
 		first.stop(t)
 		before[i] = r.node.state(t)

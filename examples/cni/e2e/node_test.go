@@ -215,7 +215,7 @@ func (n *node) state(t testing.TB) []string {
 	each("qdisc", n.must(t, "sh", "-c", `tc qdisc | grep -e tbf -e ingress -e clsact || true`))
 	each("namespace", n.must(t, "ls", "/run/netns"))
 	each("process", n.must(t, "sh", "-c", `ps -eo comm= | grep -v -e '^ps$' -e '^sh$' -e '^grep$' -e '^sort$' | sort`))
-	each("mount", n.must(t, "sh", "-c", `awk '{print $5}' /proc/self/mountinfo | sort`))
+	each("mount", n.must(t, "sh", "-c", `awk '{print $5}' /proc/self/mountinfo | grep -e "^$0" -e ^/run/containerd -e ^/run/netns/cni- | sort`, n.dir))
 	each("file", n.must(t, "sh", "-c", `cd /var/lib/cni && find . -type f ! -name '*lock' | sort`))
 	return found
 }
