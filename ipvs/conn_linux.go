@@ -17,13 +17,12 @@ import (
 )
 
 const (
-	// defaultTimeout bounds a call whose context has no deadline: a lost answer must not hang its caller for ever.
+	// defaultTimeout is how long a call may take at least whose context has no deadline, and twice that at most: a lost answer must not hang
+	// its caller for ever.
 	defaultTimeout = 60 * time.Second
 	// receiveBuffer holds the answers when every request of a datagram fails; each takes some 800 bytes of it.
 	receiveBuffer = 4 << 20
 	sendBuffer    = 1 << 20
-	// datagramSize is more than the kernel puts into one datagram of a dump.
-	datagramSize = 64 << 10
 )
 
 // Generic netlink's own family, which knows the others (linux/genetlink.h).
@@ -41,15 +40,17 @@ type conn struct {
 	raw   syscall.RawConn
 	enc   encoder
 	seq   uint32
-	buf   []byte
-	dirty bool // an exchange was given up: answers to it may come
+	in    inbox
+	dirty bool      // an exchange was given up: answers to it may come
+	until time.Time // when waits end, zero: they have not been bounded, or by a context
 
 	closed atomic.Bool
 }
 
 // dial opens the socket inside ns; nil means the calling thread's namespace.
 func dial(ns *netns.NS) (*conn, error) {
-	c := &conn{buf: make([]byte, datagramSize)}
+	c := &conn{}
+	c.in.init()
 	open := func() (err error) {
 		c.nl, err = netlink.Dial(unix.NETLINK_GENERIC, nil)
 		return err
@@ -135,10 +136,19 @@ func (c *conn) bound(ctx context.Context) (stop func(), err error) {
 	}
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		deadline = time.Now().Add(defaultTimeout)
+		// Setting one costs as much as a small exchange: one that is far enough stays.
+		if now := time.Now(); c.until.Before(now.Add(defaultTimeout)) {
+			deadline = now.Add(2 * defaultTimeout)
+		}
 	}
-	if err := c.nl.SetDeadline(deadline); err != nil {
-		return nil, c.cause(ctx, err)
+	if !deadline.IsZero() {
+		c.until = time.Time{}
+		if err := c.nl.SetDeadline(deadline); err != nil {
+			return nil, c.cause(ctx, err)
+		}
+		if !ok {
+			c.until = deadline
+		}
 	}
 	if ctx.Done() == nil {
 		return func() {}, nil
@@ -151,6 +161,7 @@ func (c *conn) bound(ctx context.Context) (stop func(), err error) {
 	return func() {
 		if !release() {
 			<-done // so that it does not cut the next exchange short
+			c.until = time.Time{}
 		}
 	}, nil
 }
@@ -180,66 +191,6 @@ func (c *conn) send() error {
 		return err != unix.EAGAIN
 	})
 	return errors.Join(werr, err)
-}
-
-// discard reads what an exchange that was given up has left, and so ends its dump.
-func (c *conn) discard() {
-	_ = c.raw.Control(func(fd uintptr) {
-		for {
-			if _, err := unix.Read(int(fd), c.buf); err != nil && err != unix.ENOBUFS && err != unix.EINTR {
-				return
-			}
-		}
-	})
-	c.dirty = false
-}
-
-// reply is one message of the kernel.
-type reply struct {
-	kind, flags uint16
-	seq         uint32
-	payload     []byte
-}
-
-// receive hands over the messages that come until each says that it has had enough. Answers to earlier exchanges, before first, are
-// passed over.
-func (c *conn) receive(first uint32, each func(r reply) (done bool, err error)) error {
-	for {
-		var n int
-		var err error
-		if rerr := c.raw.Read(func(fd uintptr) bool {
-			n, err = unix.Read(int(fd), c.buf)
-			return err != unix.EAGAIN
-		}); rerr != nil {
-			return rerr
-		}
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			return os.NewSyscallError("recv", err)
-		}
-		for data := c.buf[:n]; len(data) >= sizeNetlink; {
-			length := int(binary.NativeEndian.Uint32(data))
-			if length < sizeNetlink || length > len(data) {
-				return fmt.Errorf("%w: message of %d bytes", errMalformed, length)
-			}
-			r := reply{
-				kind:    binary.NativeEndian.Uint16(data[4:]),
-				flags:   binary.NativeEndian.Uint16(data[6:]),
-				seq:     binary.NativeEndian.Uint32(data[8:]),
-				payload: data[sizeNetlink:length],
-			}
-			data = data[min((length+3)&^3, len(data)):]
-			if int32(r.seq-first) < 0 {
-				continue
-			}
-			if done, err := each(r); done || err != nil {
-				c.dirty = err != nil
-				return err
-			}
-		}
-	}
 }
 
 // status decodes the payload of an NLMSG_ERROR or NLMSG_DONE message. Nil means success.

@@ -19,7 +19,7 @@ func (c *Client) daemons(ctx context.Context) ([]Daemon, error) {
 	defer stop()
 	var out []Daemon
 	c.conn.request(cmdGetDaemon, flagDump, Key{})
-	err = c.conn.collect(func(payload []byte) error {
+	err = c.conn.collect(1, func(payload []byte) error {
 		b, err := find(payload, attrDaemon)
 		if err != nil {
 			return err

@@ -58,30 +58,32 @@ func NewFloor(b testing.TB, ns *netns.NS, s State) *Floor {
 
 func (f *Floor) send(b testing.TB, data []byte) {
 	var err error
-	require.NoError(b, f.c.raw.Write(func(fd uintptr) bool {
+	if werr := f.c.raw.Write(func(fd uintptr) bool {
 		_, err = unix.Write(int(fd), data)
 		return err != unix.EAGAIN
-	}))
-	require.NoError(b, err)
+	}); werr != nil || err != nil {
+		b.Fatal(werr, err)
+	}
 }
 
 // wait reads until an answer that ends an exchange.
 func (f *Floor) wait(b testing.TB) {
+	buf := f.c.in.buf[:slotSize]
 	for {
 		var n int
 		var err error
 		if rerr := f.c.raw.Read(func(fd uintptr) bool {
-			n, err = unix.Read(int(fd), f.c.buf)
+			n, err = unix.Read(int(fd), buf)
 			return err != unix.EAGAIN
 		}); rerr != nil || err != nil || n < 20 {
 			b.Fatal(rerr, err, n)
 		}
-		kind := binary.NativeEndian.Uint16(f.c.buf[4:])
+		kind := binary.NativeEndian.Uint16(buf[4:])
 		if kind == unix.NLMSG_DONE {
 			return
 		}
 		if kind == unix.NLMSG_ERROR {
-			if errno := int32(binary.NativeEndian.Uint32(f.c.buf[16:])); errno != 0 {
+			if errno := int32(binary.NativeEndian.Uint32(buf[16:])); errno != 0 {
 				b.Fatal(unix.Errno(-errno))
 			}
 			return

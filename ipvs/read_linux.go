@@ -50,7 +50,7 @@ func (c *conn) get(ctx context.Context, k Key) (*Service, error) {
 	defer stop()
 	r := &reader{conn: c}
 	r.request(cmdGetService, flagAck, k)
-	err = r.collect(func(payload []byte) error { return r.addService(payload, func(Key) bool { return true }) })
+	err = r.collect(2, func(payload []byte) error { return r.addService(payload, func(Key) bool { return true }) })
 	var refused *kernelError
 	if errors.As(err, &refused) && refused.errno == unix.ESRCH {
 		return nil, nil
@@ -79,12 +79,12 @@ func (c *conn) request(cmd uint8, flags uint16, k Key) {
 }
 
 // collect sends the request and hands over the messages of the answer, up to the acknowledgement or the end of the dump.
-func (c *conn) collect(each func(payload []byte) error) error {
+func (c *conn) collect(expect int, each func(payload []byte) error) error {
 	if err := c.send(); err != nil {
 		return err
 	}
 	var failed error
-	err := c.receive(c.seq, func(r reply) (bool, error) {
+	err := c.receive(c.seq, expect, func(r reply) (bool, error) {
 		switch r.kind {
 		case unix.NLMSG_ERROR, unix.NLMSG_DONE:
 			if e := r.status(); e != nil {
@@ -104,7 +104,7 @@ func (c *conn) collect(each func(payload []byte) error) error {
 
 func (r *reader) readServices(keep func(Key) bool) error {
 	r.request(cmdGetService, flagDump, Key{})
-	if err := r.collect(func(payload []byte) error { return r.addService(payload, keep) }); err != nil {
+	if err := r.collect(slots, func(payload []byte) error { return r.addService(payload, keep) }); err != nil {
 		return err
 	}
 	r.services = sortedUnique(r.services, func(s *Service) Key { return s.Key }, Key.Compare)
@@ -142,7 +142,7 @@ func (r *reader) readDestinations(i int) error {
 	family := s.family()
 	r.scratch, r.counts = r.scratch[:0], r.counts[:0]
 	r.request(cmdGetDest, flagDump, s.Key)
-	err := r.collect(func(payload []byte) error {
+	err := r.collect(2, func(payload []byte) error { // the destinations, and that there are no more
 		b, err := find(payload, attrDest)
 		if err != nil {
 			return err

@@ -20,7 +20,7 @@ func (c *Client) timeouts(ctx context.Context) (t Timeouts, err error) {
 	}
 	defer stop()
 	c.conn.request(cmdGetConfig, flagAck, Key{})
-	err = c.conn.collect(func(payload []byte) error {
+	err = c.conn.collect(1, func(payload []byte) error {
 		a := attributes{b: payload}
 		for a.next() {
 			switch a.kind {
@@ -62,7 +62,7 @@ func (c *conn) command(ctx context.Context, cmd uint8, attrs func(*encoder)) err
 	c.enc.begin(cmd, flagAck, c.seq)
 	attrs(&c.enc)
 	c.enc.end()
-	return c.cause(ctx, c.collect(func([]byte) error { return nil }))
+	return c.cause(ctx, c.collect(1, func([]byte) error { return nil }))
 }
 
 // sysctl pairs a switch with its key below net.ipv4.vs.

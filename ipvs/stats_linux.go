@@ -54,7 +54,7 @@ func (c *Client) zero(ctx context.Context, keys []Key) error {
 	defer stop()
 	for _, k := range keys {
 		c.conn.request(cmdZero, flagAck, k)
-		err := c.conn.collect(func([]byte) error { return nil })
+		err := c.conn.collect(1, func([]byte) error { return nil })
 		var refused *kernelError
 		if errors.As(err, &refused) && refused.errno == unix.ESRCH {
 			faults = append(faults, &OpError{Op: "zero", Object: k.String(), Err: explain(cmdGetService, nil, refused)})
@@ -96,7 +96,7 @@ func (c *Client) info(ctx context.Context) (Info, error) {
 	defer stop()
 	var info Info
 	c.conn.request(cmdGetInfo, flagAck, Key{})
-	err = c.conn.collect(func(payload []byte) error {
+	err = c.conn.collect(1, func(payload []byte) error {
 		a := attributes{b: payload}
 		for a.next() {
 			switch a.kind {

@@ -116,7 +116,7 @@ func (w *writer) flush() error {
 		return err
 	}
 	last := w.seq
-	err := w.receive(w.first, func(r reply) (bool, error) {
+	err := w.receive(w.first, 1, func(r reply) (bool, error) {
 		if r.kind != unix.NLMSG_ERROR {
 			return false, nil
 		}

@@ -25,6 +25,8 @@ type cluster struct {
 	out    *report.Printer
 	detach bool // containers outlive this process
 
+	backend string // of the Services: nat or ipvs
+
 	wire    *netns.NS // the network between the nodes, and its router
 	outside *netns.NS // a host in the world outside
 	server  *container.Process

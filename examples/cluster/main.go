@@ -34,6 +34,7 @@ type options struct {
 	manifests string
 	name      string
 	nodes     int
+	backend   string
 	keep      bool
 	down      bool
 }
@@ -46,6 +47,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.manifests, "f", "", "`directory` (or file) of manifests; empty: the scenario that is shipped")
 	flags.StringVar(&o.name, "name", "demo", "name of the cluster, part of the names of its namespaces")
 	flags.IntVar(&o.nodes, "nodes", 2, "number of nodes when the manifests declare none")
+	flags.StringVar(&o.backend, "backend", "nat", "what serves the Services on each node: nat or ipvs")
 	flags.BoolVar(&o.keep, "keep", false, "leave the cluster running")
 	flags.BoolVar(&o.down, "down", false, "remove the cluster that was kept, or that a killed run has left")
 	run.Verbosity(flags, &out.Verbose, "print what is changed in the kernel and all evidence")
@@ -54,6 +56,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	if o.nodes < 1 {
 		fmt.Fprintf(stderr, "cluster: -nodes %d: a cluster has at least one\n", o.nodes)
+		return run.Usage
+	}
+	if o.backend != "nat" && o.backend != "ipvs" {
+		fmt.Fprintf(stderr, "cluster: -backend %s: there are nat and ipvs\n", o.backend)
 		return run.Usage
 	}
 	if o.down {
@@ -116,7 +122,7 @@ func up(ctx context.Context, o options, plan layout.Cluster, out *report.Printer
 	if stale.Any() {
 		out.Line("removed what a killed run had left: %s", stale)
 	}
-	c := &cluster{layout: plan, run: traces, out: out, detach: o.keep}
+	c := &cluster{layout: plan, run: traces, out: out, detach: o.keep, backend: o.backend}
 	kept := false
 	defer func() {
 		if !kept {
@@ -139,6 +145,9 @@ func up(ctx context.Context, o options, plan layout.Cluster, out *report.Printer
 		return run.Explain(ctx, stderr, "cluster", err)
 	}
 	if err := c.enforce(ctx); err != nil {
+		return run.Explain(ctx, stderr, "cluster", err)
+	}
+	if err := c.showServers(ctx); err != nil {
 		return run.Explain(ctx, stderr, "cluster", err)
 	}
 	out.Summary("everything holds")

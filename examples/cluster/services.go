@@ -32,7 +32,12 @@ func (c *cluster) serve(ctx context.Context) (string, error) {
 			return err
 		}
 		c.out.Detail(1, n.Name(), plan.String())
-		proxy, err := service.New(service.Config{Node: service.Node{Meta: service.Meta{Name: n.Name()}}, Backend: service.NAT(client)})
+		backend, closeBackend, err := c.serviceBackend(n, client)
+		if err != nil {
+			return err
+		}
+		defer closeBackend()
+		proxy, err := service.New(service.Config{Node: service.Node{Meta: service.Meta{Name: n.Name()}}, Backend: backend})
 		if err != nil {
 			return err
 		}

@@ -105,11 +105,15 @@ func boot(ctx context.Context, c Config, kernel Image, image string, jobs []Job)
 		return nil, fmt.Errorf("vmtest: %w", err)
 	}
 	defer read.Close()
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+	clock := []string{}
+	if c.Counted {
+		clock = []string{"-icount", "shift=0,sleep=off"}
+	}
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(clock, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-M", "pc", "-accel", "tcg", "-cpu", "qemu64,+rdrand", "-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.Memory),
 		"-kernel", kernel.Vmlinuz, "-initrd", image,
 		"-append", strings.TrimSpace("console=ttyS0 quiet panic=-1 oops=panic reboot=t mitigations=off nokaslr cryptomgr.notests random.trust_cpu=on "+c.Append),
-		"-serial", "stdio", "-chardev", "file,id=results,path=/dev/fd/3", "-serial", "chardev:results")
+		"-serial", "stdio", "-chardev", "file,id=results,path=/dev/fd/3", "-serial", "chardev:results")...)
 	cmd.ExtraFiles = []*os.File{write}
 	console := &tail{also: c.Console}
 	cmd.Stdout, cmd.Stderr = console, console

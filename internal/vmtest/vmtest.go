@@ -20,6 +20,10 @@ type Config struct {
 	Total   time.Duration // for everything; 0 means the boot, each job's Timeout (10 minutes where it has none) and half a minute
 	Console io.Writer     // gets all that the kernel prints; nil keeps only its end, for errors
 	Append  string        // more words for the kernel's command line
+
+	// Counted makes the guest's clock count instructions, one a nanosecond, and jump over the time when nothing runs: what it measures does
+	// not depend on what else the host does. It is for benchmarks, takes longer, and has one CPU.
+	Counted bool
 }
 
 // DefaultTools are the programs that kernel tests and people at a prompt use.

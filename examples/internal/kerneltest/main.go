@@ -107,3 +107,23 @@ func Require(t testing.TB) {
 	report(t, "skip", feature)
 	t.Skipf("needs network namespaces: %v (run as root, or allow user namespaces)", unavailable)
 }
+
+// Needs skips the test where a feature of the kernel is missing: err says what went wrong when it was tried. With
+// PODPLUMB_KERNEL_TESTS=must it fails it, unless PODPLUMB_GUEST=defer leaves it to a guest that has the feature.
+func Needs(t testing.TB, feature string, err error) {
+	t.Helper()
+	must := os.Getenv("PODPLUMB_KERNEL_TESTS") == "must"
+	switch {
+	case err == nil:
+		report(t, "run", feature)
+	case must && os.Getenv("PODPLUMB_GUEST") == "defer":
+		report(t, "guest", feature)
+		t.Skipf("needs %s, which the guest has: %v", feature, err)
+	default:
+		report(t, "skip", feature)
+		if must {
+			t.Fatalf("PODPLUMB_KERNEL_TESTS=must, and this test needs %s: %v", feature, err)
+		}
+		t.Skipf("needs %s: %v", feature, err)
+	}
+}

@@ -89,7 +89,7 @@ type options struct {
 	kernel, version, dir, cache, tools, append string
 	memory, cpus                               int
 	boot, total                                time.Duration
-	console, verbose                           bool
+	console, verbose, counted                  bool
 	err                                        error
 }
 
@@ -123,6 +123,7 @@ func register(f *flag.FlagSet) *options {
 	f.IntVar(&o.cpus, "cpus", number("cpus"), "processors (default 1)")
 	f.DurationVar(&o.boot, "boot", duration("boot"), "time for the boot (default 1m)")
 	f.DurationVar(&o.total, "total", duration("total"), "time for everything (default from the tests' timeouts)")
+	f.BoolVar(&o.counted, "counted", env("counted") != "", "for benchmarks: the guest's clock counts instructions, whatever else the host does")
 	f.BoolVar(&o.console, "console", env("console") != "", "show the kernel's console on stderr")
 	f.BoolVar(&o.verbose, "v", env("v") != "", "report: show the output of tests that pass too")
 	return o
@@ -139,6 +140,7 @@ func (o *options) config() (vmtest.Config, error) {
 	if o.tools != "" {
 		c.Tools = append(vmtest.DefaultTools(), strings.Split(o.tools, ",")...)
 	}
+	c.Counted = o.counted
 	if o.console {
 		c.Console = os.Stderr
 	}
