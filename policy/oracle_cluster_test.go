@@ -164,7 +164,7 @@ func broken(action policy.Action, peers []policy.ClusterEgressPeer, protocols []
 	return bad
 }
 
-var oracleTime = flag.Duration("oracle", 2*time.Second, "how long to ask the oracle about random worlds")
+var oracleTime = flag.Duration("oracle", time.Second, "how long to ask the oracle about random worlds")
 
 // TestOracle holds Evaluate to the oracle, on every cell of as many random worlds as there is time for.
 func TestOracle(t *testing.T) {
