@@ -19,7 +19,7 @@ func TestConversion(t *testing.T) {
 	t.Parallel()
 	fill := randfill.NewWithSeed(1).NilChance(0.3).NumElements(0, 3).Funcs(
 		func(at *metav1.Time, c randfill.Continue) { at.Time = time.Unix(int64(c.Int31()), 0).UTC() },
-		func(f *metav1.FieldsV1, _ randfill.Continue) { f.Raw = []byte("{}") },
+		func(f *metav1.FieldsV1, _ randfill.Continue) { f.SetRawString("{}") },
 	)
 	for range 60 {
 		var s corev1.Service

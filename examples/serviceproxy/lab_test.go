@@ -36,7 +36,6 @@ const nodeName = "node-1"
 var (
 	nodeAddrs    = addrs("192.168.7.1", "fd07::1")
 	outsideAddrs = addrs("192.168.7.2", "fd07::2")
-	podRanges    = []netip.Prefix{netip.MustParsePrefix("10.244.0.0/24"), netip.MustParsePrefix("fd44::/64")}
 )
 
 const podPort = 8080

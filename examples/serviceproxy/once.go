@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/podplumb/podplumb/ipvs"
 	"github.com/podplumb/podplumb/service"
 )
 
@@ -60,10 +61,13 @@ func cleanup(ctx context.Context, o options, _ io.Writer, log *slog.Logger) erro
 	var faults []error
 	for _, name := range backendNames() {
 		b, err := backends[name](o, newMetrics(), log)
+		if errors.Is(err, ipvs.ErrNoIPVS) {
+			continue // then nothing of it is there
+		}
 		if err == nil {
 			err = errors.Join(b.clean(ctx), b.close())
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) { // a kernel that has no IPVS has nothing of it to remove
 			faults = append(faults, err)
 		}
 	}
@@ -97,8 +101,8 @@ func parsePacket(args []string) (packet, error) {
 	}
 	p := packet{protocol: service.TCP}
 	if from, err := netip.ParseAddr(args[0]); err == nil {
-		const any = 40000 // a port of the client; no rule looks at it
-		p.from = netip.AddrPortFrom(from, any)
+		const port = 40000 // a port of the client; no rule looks at it
+		p.from = netip.AddrPortFrom(from, port)
 	} else if p.from, err = netip.ParseAddrPort(args[0]); err != nil {
 		return packet{}, usage("%s: %q is neither an address nor an address and port", form, args[0])
 	}

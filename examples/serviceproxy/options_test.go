@@ -124,10 +124,11 @@ func TestExplainArguments(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	t.Parallel()
 	b := backoff{first: 100 * time.Millisecond, most: time.Second}
-	for _, most := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
+	for _, milliseconds := range []int{100, 200, 400, 800, 1000, 1000} {
+		most := time.Duration(milliseconds) * time.Millisecond
 		got := b.next()
-		require.LessOrEqual(t, got, most*time.Millisecond)
-		require.GreaterOrEqual(t, got, most*time.Millisecond*3/4)
+		require.LessOrEqual(t, got, most)
+		require.GreaterOrEqual(t, got, most*3/4)
 	}
 	b.reset()
 	require.LessOrEqual(t, b.next(), 100*time.Millisecond)
