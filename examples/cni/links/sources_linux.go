@@ -155,14 +155,23 @@ func isSource(r netlink.Rule, sources []netip.Addr) bool {
 	return a.IsValid() && slices.Contains(sources, a)
 }
 
-// removeRoutes removes what t added from an interface that stays.
+// removeRoutes removes what t added from an interface that stays: its routes of the main table, and all that are marked in others, as an
+// ADD that was killed could not write down which table it had taken.
 func (p *pod) removeRoutes(t Tuning) error {
+	gone := p.wanted(t.Routes, 0)
+	have, err := p.h.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	for i, r := range have {
+		if r.Protocol == protocol && r.LinkIndex == p.link.Attrs().Index && r.Table != unix.RT_TABLE_MAIN && r.Table != unix.RT_TABLE_LOCAL {
+			gone = append(gone, &have[i])
+		}
+	}
 	var errs []error
-	for _, list := range [][]*netlink.Route{p.wanted(t.Routes, 0), p.wanted(t.SourceRoutes, t.Table)} {
-		for _, r := range list {
-			if err := p.h.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
-				errs = append(errs, fmt.Errorf("remove route %s: %w", r.Dst, err))
-			}
+	for _, r := range gone {
+		if err := p.h.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
+			errs = append(errs, fmt.Errorf("remove route %s: %w", r.Dst, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -50,6 +50,13 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 			return err
 		}
 	}
+	if a.Chained { // only now, that nothing of an ADD before is left
+		was, err := links.Look(ctx, r.netns, r.key.IfName)
+		if err != nil {
+			return errors.Join(err, file.Remove())
+		}
+		a.Before = &was
+	}
 	if err := file.Write(a, true); err != nil {
 		return withCode(types.ErrIOFailure, "make room in dataDir", errors.Join(err, file.Remove()))
 	}
@@ -83,11 +90,6 @@ func (r *request) intent(ctx context.Context, before *previous) (*record.Attachm
 			return nil, nil, err
 		}
 		a.Forwards = ports
-		was, err := links.Look(ctx, r.netns, r.key.IfName)
-		if err != nil {
-			return nil, nil, err
-		}
-		a.Before = &was
 		a.Link, a.Uplink, err = links.NodeEnd(ctx, r.netns, r.key.IfName)
 		if err != nil && !a.Shape.IsZero() {
 			return nil, nil, err

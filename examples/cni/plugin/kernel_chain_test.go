@@ -56,7 +56,7 @@ func TestChained(t *testing.T) {
 	n.ok(t, "DEL", p, first)
 }
 
-// TestChainKilled kills ADD behind another plugin after each step: DEL leaves the interface as it was.
+// TestChainKilled kills ADD behind another plugin after each step: DEL, also after another ADD, leaves the interface as it was.
 func TestChainKilled(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
@@ -64,14 +64,22 @@ func TestChainKilled(t *testing.T) {
 	result := n.ok(t, "ADD", p, n.conf.with("capabilities", nil).with("ipMasq", nil)).stdout
 	asked := ports(8080, 80, "tcp").with("bandwidth", config{"ingressRate": 8_000_000, "ingressBurst": 800_000, "egressRate": 8_000_000, "egressBurst": 800_000})
 	c := n.after(result).with("runtimeConfig", asked).with("mtu", 1400).with("sourceRouting", true)
-	before, links := n.snapshot(t), in(t, p.ns, "ip", "-o", "-d", "link")
+	inside := func() string {
+		return in(t, p.ns, "ip", "-o", "-d", "link") + in(t, p.ns, "ip", "rule") + in(t, p.ns, "ip", "-6", "rule") + in(t, p.ns, "ip", "route", "show", "table", "all")
+	}
+	before, untouched := n.snapshot(t), inside()
 	steps := n.steps(t, "ADD", p, c)
 	n.ok(t, "DEL", p, c)
-	for _, step := range steps {
+	require.Equal(t, untouched, inside())
+	for i, step := range steps {
 		require.Equal(t, -1, n.call(t, "ADD", p, c, envKill+"="+step).code)
+		if i%2 == 0 {
+			n.ok(t, "ADD", p, c)
+			n.ok(t, "CHECK", p, c)
+		}
 		n.ok(t, "DEL", p, c)
 		require.Equal(t, before, n.snapshot(t), step)
-		require.Equal(t, links, in(t, p.ns, "ip", "-o", "-d", "link"), step)
+		require.Equal(t, untouched, inside(), step)
 	}
 }
 

@@ -1,13 +1,13 @@
 package plugin_test
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/podplumb/podplumb/examples/cni/ipam"
-	"path/filepath"
 )
 
 // TestCheckNamesDamage damages one object after the other that ADD made, and has CHECK name it.

@@ -113,7 +113,6 @@ func TestErrors(t *testing.T) {
 	n := newNode(t)
 	holder := n.pod(t)
 	n.ok(t, "ADD", holder, n.conf.with("runtimeConfig", ports(8080, 80, "tcp")))
-	before := n.snapshot(t)
 	ipam := n.conf["ipam"].(config)
 	ranges := func(sets ...[]any) config {
 		var list []any
@@ -124,7 +123,7 @@ func TestErrors(t *testing.T) {
 	}
 	small := ranges([]any{config{"subnet": "10.99.0.0/30"}}).with("name", "small").with("bridge", "small0")
 	n.ok(t, "ADD", holder, small, "CNI_IFNAME=eth1")
-	before = n.snapshot(t)
+	before := n.snapshot(t)
 	for _, x := range []struct {
 		name  string
 		code  uint

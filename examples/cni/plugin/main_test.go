@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -158,7 +159,7 @@ func (n *node) raw(t testing.TB, stdin string, env ...string) answer {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	require.NoError(t, n.ns.Start(cmd))
 	err := cmd.Wait()
-	if _, exit := err.(*exec.ExitError); !exit {
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) {
 		require.NoError(t, err)
 	}
 	return answer{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
@@ -190,12 +191,12 @@ func (n *node) add(t testing.TB, p *pod, c config, env ...string) *types100.Resu
 }
 
 // refused calls the plugin and requires an error with a code, whose text has all of the words.
-func (n *node) refused(t testing.TB, code uint, verb string, p *pod, c config, words ...string) *types.Error {
+func (n *node) refused(t testing.TB, code uint, verb string, p *pod, c config, words ...string) {
 	t.Helper()
-	return n.call(t, verb, p, c).refused(t, code, words...)
+	n.call(t, verb, p, c).refused(t, code, words...)
 }
 
-func (a answer) refused(t testing.TB, code uint, words ...string) *types.Error {
+func (a answer) refused(t testing.TB, code uint, words ...string) {
 	t.Helper()
 	require.Equal(t, 1, a.code, "%s%s", a.stdout, a.stderr)
 	e := &types.Error{}
@@ -204,7 +205,6 @@ func (a answer) refused(t testing.TB, code uint, words ...string) *types.Error {
 	for _, w := range words {
 		require.Contains(t, e.Msg+"; "+e.Details, w)
 	}
-	return e
 }
 
 // in runs a program in a namespace and returns what it prints.

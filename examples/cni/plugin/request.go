@@ -140,9 +140,6 @@ func (r *request) asked(env cniArgs) error {
 	return withCode(types.ErrInvalidNetworkConfig, "give a unicast MAC address such as 02:00:5e:10:00:01", err)
 }
 
-// file names the file of the request's attachment.
-func (r *request) file() string { return record.FileName(r.key.ContainerID, r.key.IfName) }
-
 // owner is the name under which addresses are leased.
 func (r *request) owner() ipam.Owner {
 	return ipam.Owner{ContainerID: r.key.ContainerID, IfName: r.key.IfName}
