@@ -25,7 +25,7 @@ func definition(name string) *nft.Set {
 		switch kind {
 		case "peers" + suffix(f):
 			return &nft.Set{Name: name, Key: []nft.Expr{saddr[f]}}
-		case "ports" + suffix(f):
+		case "ports" + suffix(f), "localports" + suffix(f):
 			return &nft.Set{Name: name, Key: portKey(f)}
 		case "ranges" + suffix(f):
 			return &nft.Set{Name: name, Key: []nft.Expr{saddr[f]}, Interval: true}

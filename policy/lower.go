@@ -158,8 +158,11 @@ func isProto(p Protocol) nft.Stmt {
 // namedPortSet holds the ports of a name.
 func namedPortSet(f int, p port) *wantSet {
 	kind := "ports"
+	if p.local {
+		kind = "localports"
+	}
 	if p.any {
-		kind = "any-ports"
+		kind = "any-" + kind
 	}
 	return &wantSet{family: f, port: &p, def: &nft.Set{
 		Name: kind + suffix(f) + "-" + digest(p.name), Key: portKey(f), Comment: comment("ports called " + p.name),

@@ -112,7 +112,7 @@ func (l portList) resolve(ports map[namedPort]uint16) portList {
 }
 
 // conditions returns what of packets is enough, each by itself: none if nothing matches.
-func (l portList) conditions(f int) []condition {
+func (l portList) conditions(d, f int) []condition {
 	if l.all {
 		return []condition{{}}
 	}
@@ -141,6 +141,7 @@ func (l portList) conditions(f int) []condition {
 		return strings.Compare(a.name+" "+string(a.proto), b.name+" "+string(b.proto))
 	})
 	for _, n := range slices.Compact(l.names) {
+		n.local = d == ingress
 		want := namedPortSet(f, n.port)
 		c := condition{[]nft.Stmt{nft.In{Key: portKey(f), Set: want.def}}, []*wantSet{want}}
 		if n.proto != "" {

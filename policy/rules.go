@@ -59,7 +59,7 @@ func (r *rules) make(d, f int, ports map[namedPort]uint16) (list []clause) {
 		}
 		id := by.counter()
 		for _, peer := range from {
-			for _, port := range l.conditions(f) {
+			for _, port := range l.conditions(d, f) {
 				list = append(list, clause{condition: peer.and(port), action: action, by: by, counter: id})
 			}
 		}

@@ -22,6 +22,7 @@ type world struct {
 	byLabel    map[file]map[*pod]struct{}
 	byNode     map[string]map[*pod]struct{}
 	byPort     map[string]map[*pod]struct{} // pods that have a port of a name
+	portHere   map[string]map[*pod]struct{} // those of them that are enforced here
 	matchers   *matchers
 	policies   map[policyKey]*rules
 	domains    map[string][]netip.Addr
@@ -104,7 +105,7 @@ func newWorld(c *Config) *world {
 		cfg: c, rules: newRuleset(c.Table), ev: NewEvaluator(State{}),
 		namespaces: map[string]*namespace{}, nodes: map[string]*node{}, nodesAt: map[netip.Addr]map[*node]struct{}{},
 		pods: map[Name]*pod{}, owners: map[netip.Addr][]*pod{}, byLabel: map[file]map[*pod]struct{}{},
-		byNode: map[string]map[*pod]struct{}{}, byPort: map[string]map[*pod]struct{}{},
+		byNode: map[string]map[*pod]struct{}{}, byPort: map[string]map[*pod]struct{}{}, portHere: map[string]map[*pod]struct{}{},
 		matchers: newMatchers(), policies: map[policyKey]*rules{}, domains: map[string][]netip.Addr{},
 		sets: map[string]*setUse{}, portSets: map[portSet]*setUse{}, nodeSets: map[*setUse]struct{}{}, nameSets: map[*setUse]struct{}{},
 		chains: map[string]*chainUse{}, counters: map[string]*counterUse{}, recipes: map[recipeKey]*draft{}, keys: map[string][]recipeKey{},

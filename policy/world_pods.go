@@ -81,6 +81,9 @@ func (w *world) attach(p *pod) {
 	link(w.byNode, p.Spec.NodeName, p)
 	for port := range p.ports {
 		link(w.byPort, port.name, p)
+		if p.local {
+			link(w.portHere, port.name, p)
+		}
 	}
 	p.matched = w.matchers.of(p)
 	for _, m := range p.matched {
@@ -100,6 +103,7 @@ func (w *world) detach(p *pod) {
 	unlink(w.byNode, p.Spec.NodeName, p)
 	for port := range p.ports {
 		unlink(w.byPort, port.name, p)
+		unlink(w.portHere, port.name, p)
 	}
 	for _, m := range p.matched {
 		delete(m.pods, p)

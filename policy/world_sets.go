@@ -28,8 +28,9 @@ type peers struct {
 
 // port is a name of ports.
 type port struct {
-	name string
-	any  bool // of several pods with one address it is enough that one has it
+	name  string
+	any   bool // of several pods with one address it is enough that one has it
+	local bool // only the ports of pods that are enforced here: what rules for ingress need
 }
 
 // setUse is a set that chains refer to.
@@ -65,7 +66,11 @@ func (w *world) fill(s *setUse) {
 	}
 	if s.port != nil {
 		w.portSets[portSet{s.family, *s.port}] = s
-		for p := range w.byPort[s.port.name] {
+		from := w.byPort
+		if s.port.local {
+			from = w.portHere
+		}
+		for p := range from[s.port.name] {
 			for _, a := range p.addrs {
 				w.refreshPortSet(s, a)
 			}
@@ -184,8 +189,10 @@ func (w *world) resolves(name string, a netip.Addr) bool {
 // refreshPorts does for the sets of a port's name what refresh does for peers.
 func (w *world) refreshPorts(name string, a netip.Addr) {
 	for _, anyOwner := range []bool{false, true} {
-		if s := w.portSets[portSet{addrFamily(a), port{name, anyOwner}}]; s != nil {
-			w.refreshPortSet(s, a)
+		for _, local := range []bool{false, true} {
+			if s := w.portSets[portSet{addrFamily(a), port{name, anyOwner, local}}]; s != nil {
+				w.refreshPortSet(s, a)
+			}
 		}
 	}
 }
@@ -201,6 +208,12 @@ func (w *world) refreshPortSet(s *setUse, a netip.Addr) {
 		return
 	}
 	owners := w.owners[a]
+	if s.port.local && !slices.ContainsFunc(owners, func(p *pod) bool { return p.local }) {
+		if len(s.held[a]) == 0 {
+			return
+		}
+		owners = nil
+	}
 	found := map[string]int{} // how many owners have a port
 	for _, p := range owners {
 		for _, proto := range transports {
