@@ -28,9 +28,10 @@ type Config struct {
 	// Shared leaves the table without an owner. By default, where the kernel
 	// can (6.9 and later), the table belongs to the Client's socket: nobody
 	// else can change or flush it, it outlives the Client, and the next
-	// Client takes it over. A Shared table can be changed by others; then
-	// every change by anyone in the namespace costs the Client a full read
-	// before its next write.
+	// Client takes it over. A Shared table can be changed by others, such as
+	// processes that each do one Update and go; then every change by anyone in
+	// the namespace costs the Client a full read before its next Sync, Plan
+	// or Apply, but not before an Update.
 	Shared bool
 
 	// Counters makes every target's elements count the connections that they

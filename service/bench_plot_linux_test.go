@@ -24,17 +24,17 @@ type point struct {
 
 // plot draws the cost of a cold load against the number of Services, for both
 // layouts, both axes logarithmic.
-func plot(b *testing.B, load func(service.State) time.Duration) {
+func plot(b *testing.B, load func(service.State) spent) {
 	file := os.Getenv(plotEnv)
 	if file == "" {
 		return
 	}
 	var ours, peers []point
 	for _, n := range []int{500, 1_000, 2_000, 5_000, 10_000, 20_000, 30_000} {
-		ours = append(ours, point{n, load(bigState(n))})
+		ours = append(ours, point{n, load(bigState(n)).all()})
 		if n <= 10_000 { // the peer's time is quadratic
 			peer, _ := peerLoad(b, bigState(n))
-			peers = append(peers, point{n, peer})
+			peers = append(peers, point{n, peer.all()})
 		}
 	}
 	require.NoError(b, os.WriteFile(file, []byte(drawing(ours, peers)), 0o644))
