@@ -37,7 +37,8 @@ func TestDelForms(t *testing.T) {
 		"with a prevResult": func(p *pod) {
 			n.ok(t, "DEL", p, published.with("prevResult", config{"cniVersion": "1.1.0"}))
 		},
-		"interface gone": func(p *pod) { in(t, p.ns, "ip", "link", "del", "eth0") },
+		"configuration broken since": func(p *pod) { n.ok(t, "DEL", p, published.with("brigde", "x")) },
+		"interface gone":             func(p *pod) { in(t, p.ns, "ip", "link", "del", "eth0") },
 	} {
 		p := n.pod(t)
 		n.ok(t, "ADD", p, published)
@@ -164,6 +165,7 @@ func TestErrors(t *testing.T) {
 		require.Equal(t, before, n.snapshot(t), x.name)
 	}
 	n.refused(t, 104, "CHECK", n.pod(t), nil, "no record")
+	n.refused(t, 7, "DEL", n.pod(t), n.conf.with("brigde", "x"), "brigde")
 }
 
 // TestAskedAddresses gives a container the addresses and the MAC address that it asks for, wherever it does so.
