@@ -121,3 +121,44 @@ func (b *IPVSBackend) Close() error {
 	b.drainer.Wait()
 	return nil
 }
+
+// IPVSPlan is what a Backend of IPVS would change: in virtual servers, and in what it leaves to nat.
+type IPVSPlan struct {
+	Servers  ipvs.Plan
+	Forwards nat.Plan
+}
+
+// Empty reports whether there is nothing to do.
+func (p IPVSPlan) Empty() bool { return p.Servers.Empty() && p.Forwards.Empty() }
+
+// String prints one change a line, virtual servers first.
+func (p IPVSPlan) String() string { return p.Servers.String() + p.Forwards.String() }
+
+// Plan returns what Apply would change in virtual servers and forwards to serve these Frontends and nothing else. It changes nothing.
+func (b *IPVSBackend) Plan(ctx context.Context, frontends []Frontend) (IPVSPlan, error) {
+	full := Plan{Full: true, Set: frontends}
+	part, unserved := natPart(full)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.read(ctx); err != nil {
+		return IPVSPlan{}, err
+	}
+	s := b.prepare(full, &part)
+	var out IPVSPlan
+	var want ipvs.State
+	for _, v := range s.then() {
+		want.Services = append(want.Services, v)
+	}
+	var err error
+	if out.Servers, err = b.client.Plan(ctx, want); err != nil {
+		return IPVSPlan{}, err
+	}
+	have, err := b.nat.client.Read(ctx)
+	if err != nil {
+		return IPVSPlan{}, err
+	}
+	if out.Forwards, err = b.nat.client.Plan(ctx, part.onto(have, true)); err != nil {
+		return IPVSPlan{}, err
+	}
+	return out, unserved
+}

@@ -195,14 +195,19 @@ func (s *steps) routed() []netip.Prefix {
 	if !s.reroute {
 		return nil
 	}
+	return routesFor(s.ranges, s.then())
+}
+
+// then are the virtual servers after all.
+func (s *steps) then() map[ipvs.Key]ipvs.Service {
 	services := maps.Clone(s.b.services)
-	for _, v := range s.before.Set {
+	for _, v := range slices.Concat(s.before.Set, s.after.Set) {
 		services[v.Key] = v
 	}
 	for _, k := range s.after.Drop {
 		delete(services, k)
 	}
-	return routesFor(s.ranges, services)
+	return services
 }
 
 // note remembers what was done.

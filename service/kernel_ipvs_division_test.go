@@ -53,7 +53,14 @@ func TestIPVSDivision(t *testing.T) {
 		front("elsewhere", service.KindExternalIP, "203.0.113.1", 80),
 		front("port", service.KindNodePort, "0.0.0.0", 30080),
 	}}
+	would, err := b.Plan(t.Context(), plan.Set)
+	require.NoError(t, err)
+	require.Contains(t, would.String(), "+ service tcp 10.96.0.2:80: mh")
+	require.Contains(t, would.String(), "+ forward 10.96.0.5:80/tcp")
 	require.NoError(t, b.Apply(t.Context(), plan))
+	would, err = b.Plan(t.Context(), plan.Set)
+	require.NoError(t, err)
+	require.True(t, would.Empty(), would.String())
 
 	want := map[string]string{
 		"10.96.0.1:80": "rr", "10.96.0.2:80": "mh", "10.96.0.3:80": "rr persistent 3h0m0s", "198.51.100.2:80": "rr", "192.0.2.1:80": "rr",
