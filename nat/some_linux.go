@@ -228,4 +228,3 @@ func (c *Client) generation() uint32 {
 	}
 	return c.gen
 }
-
