@@ -1,7 +1,6 @@
 package service_test
 
 import (
-	"errors"
 	"net/netip"
 	"testing"
 
@@ -30,10 +29,4 @@ func TestNATState(t *testing.T) {
 	require.Len(t, got.Forwards, 1)
 	require.Equal(t, "10.96.0.1:80/tcp", got.Forwards[0].Key().String())
 	require.NoError(t, got.Validate())
-
-	odd := service.Frontend{Key: service.Key{Kind: service.KindClusterIP, Addr: netip.MustParseAddr("10.96.0.2"), Port: 80, Protocol: service.TCP}}
-	got, err = service.NATState(nat.State{}, append(frontends, odd))
-	require.NoError(t, err)
-	require.Len(t, got.Forwards, 2)
-	require.False(t, errors.Is(err, errors.ErrUnsupported))
 }

@@ -166,7 +166,18 @@ type asked struct {
 	client netip.Addr // as the server sees it
 }
 
-const askTimeout = 5 * time.Second
+var (
+	askTimeout = slow(5 * time.Second)
+	waitBound  = slow(30 * time.Second)
+)
+
+// slow is longer where the processor is emulated, many times slower.
+func slow(d time.Duration) time.Duration {
+	if os.Getenv("PODPLUMB_IN_GUEST") == "1" {
+		return 6 * d
+	}
+	return d
+}
 
 // open opens a connection and reads the greeting.
 func open(ns *netns.NS, network string, to netip.AddrPort) (net.Conn, asked, error) {
@@ -230,7 +241,7 @@ func refused(t testing.TB, ns *netns.NS, to netip.AddrPort) {
 	t.Helper()
 	var answer asked
 	eventually(t, func() bool {
-		const silence = time.Second
+		silence := slow(time.Second)
 		conn, a, err := openWithin(silence, ns, "tcp", to)
 		if err == nil {
 			conn.Close()
@@ -242,10 +253,10 @@ func refused(t testing.TB, ns *netns.NS, to netip.AddrPort) {
 
 func eventually(t testing.TB, done func() bool, what func() string) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(waitBound)
 	for !done() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 seconds: %s", what())
+			t.Fatalf("not within %v: %s", waitBound, what())
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
