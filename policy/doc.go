@@ -5,6 +5,9 @@
 // nor Linux nor a cluster, and it takes objects as users write them, without the API server's defaults. [State.Validate] names every
 // fault of the objects, each with the path of its field.
 //
+// [Flows] tells what a change of policies opens and closes, with the reasons before and after, and [Analyze] what in policies has no
+// effect: rules that others shadow, selectors that find nobody, ports that nobody has.
+//
 // [Compile] makes the same State an nftables [Ruleset], without asking Evaluate; the tests hold the two, and the kernel, to each other.
 // A [Client] keeps a network namespace at that Ruleset: whole with Sync, or change by change with Update, at a cost that depends on what
 // the change touches and not on what else there is. The zero State is no table; the zero [Config] enforces the policies of all pods of
