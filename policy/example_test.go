@@ -52,8 +52,8 @@ func ExampleFlows() {
 		fmt.Println(f)
 	}
 	// Output:
-	// closed every protocol  outside -> shop/db: was open for want of a policy, now isolated for ingress by shop/db
-	// closed TCP 1-5431, TCP 5433-65535, UDP, SCTP, other  shop/web -> shop/db: was open for want of a policy, now isolated for ingress by shop/db
+	// closed every protocol over IPv4  outside -> shop/db: was open for want of a policy, now isolated for ingress by shop/db
+	// closed TCP 1-5431, TCP 5433-65535, UDP, SCTP, other over IPv4  shop/web -> shop/db: was open for want of a policy, now isolated for ingress by shop/db
 }
 
 func ExampleAnalyze() {
