@@ -180,7 +180,7 @@ func (c Change) Validate() error {
 			once(&faults, list.seen, p.Masked(), at)
 		}
 	}
-	faults.localhost(c.SetLocalhost)
+	faults.localhost("setLocalhost", c.SetLocalhost)
 	faults.change(c)
 	return errors.Join(faults...)
 }

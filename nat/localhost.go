@@ -125,10 +125,10 @@ func (s State) fromLoopback(p Packet) bool {
 	return ok && p.Dst.Addr().IsLoopback() && (src == netip.AddrFrom4([4]byte{127, 0, 0, 1}) || src == netip.IPv6Loopback())
 }
 
-func (f *faults) localhost(list []netip.Addr) {
+func (f *faults) localhost(name string, list []netip.Addr) {
 	seen := map[bool]int{}
 	for i, a := range list {
-		at := "localhost[" + strconv.Itoa(i) + "]"
+		at := name + "[" + strconv.Itoa(i) + "]"
 		if !f.address(at, a) {
 			continue
 		}
@@ -136,7 +136,7 @@ func (f *faults) localhost(list []netip.Addr) {
 			f.add(at, "%s is a loopback address", a)
 		}
 		if j, ok := seen[a.Is4()]; ok {
-			f.add(at, "%s is of the family of localhost[%d]", a, j)
+			f.add(at, "%s is of the family of %s[%d]", a, name, j)
 		}
 		seen[a.Is4()] = i
 	}

@@ -46,7 +46,7 @@ func (s State) Validate() error {
 	}
 	faults.overlap("virtual", len(s.Virtual), func(i int) netip.Prefix { return s.Virtual[i].Prefix },
 		func(i, j int) bool { return s.Virtual[i].Miss == s.Virtual[j].Miss })
-	faults.localhost(s.Localhost)
+	faults.localhost("localhost", s.Localhost)
 	for i, p := range s.Local {
 		at := fmt.Sprintf("local[%d]", i)
 		faults.prefix(at, p)
