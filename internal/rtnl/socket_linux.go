@@ -11,6 +11,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/netns"
@@ -81,8 +82,12 @@ func (s *socket) cause(ctx context.Context, err error) error {
 	return fmt.Errorf("the kernel did not answer in time: %w", context.DeadlineExceeded)
 }
 
+// byteOrder has netlink find out the machine's byte order, which it keeps in a variable without a lock at the first use.
+var byteOrder = sync.OnceFunc(func() { nl.NativeEndian() })
+
 // openSocket opens a NETLINK_ROUTE socket inside ns (nil: the calling thread's namespace) that hears the multicast groups in the mask.
 func openSocket(ns *netns.NS, groups uint32) (*socket, error) {
+	byteOrder()
 	var s *socket
 	open := func() error {
 		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
