@@ -38,7 +38,8 @@ type packet struct {
 
 // backends are those that --backend chooses from.
 var backends = map[string]func(o options, m *metrics, log *slog.Logger) (backend, error){
-	"nat": newNATBackend,
+	"nat":  newNATBackend,
+	"ipvs": newIPVSBackend,
 }
 
 func backendNames() []string { return slices.Sorted(maps.Keys(backends)) }
