@@ -127,22 +127,21 @@ func lock(ctx context.Context, f *os.File) error {
 	}
 }
 
-// last returns the last entry that is whole.
+// last returns the last entry that is whole; nil when none is.
 func last(r io.Reader) (*Attachment, error) {
 	b, err := io.ReadAll(r)
 	if err != nil {
 		return nil, err
 	}
-	b = b[:bytes.LastIndexByte(b, '\n')+1]
-	for len(b) > 0 {
+	for b = b[:bytes.LastIndexByte(b, '\n')+1]; len(b) > 0; {
 		begin := bytes.LastIndexByte(b[:len(b)-1], '\n') + 1
 		a := &Attachment{}
-		if err = json.Unmarshal(b[begin:], a); err == nil {
+		if json.Unmarshal(b[begin:], a) == nil {
 			return a, nil
 		}
 		b = b[:begin]
 	}
-	return nil, err
+	return nil, nil
 }
 
 // Write appends an entry. A durable one survives a loss of power from when Write returns.
