@@ -17,6 +17,8 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
+func init() { children["listen first"] = listenFirst }
+
 // listenFirst opens sockets in a namespace whose loopback device is down before the process has used the network.
 func listenFirst() error {
 	ns, err := netns.New()

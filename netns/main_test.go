@@ -17,10 +17,9 @@ const envChild = "PODPLUMB_NETNS_CHILD"
 
 // children are the programs that the tests start: this binary, in another role.
 var children = map[string]func() error{
-	"listen first": listenFirst,
-	"nothing":      func() error { return nil },
-	"rest":         func() error { time.Sleep(time.Minute); return nil },
-	"look":         look,
+	"nothing": func() error { return nil },
+	"rest":    func() error { time.Sleep(time.Minute); return nil },
+	"look":    look,
 }
 
 // look prints where the process is and what it sees.
