@@ -15,6 +15,7 @@ import (
 
 	"github.com/podplumb/podplumb/examples/dns/records"
 	"github.com/podplumb/podplumb/examples/dns/server"
+	"github.com/podplumb/podplumb/examples/internal/source"
 )
 
 // cutQuestion separates the flags from "ask NAME [TYPE...]".
@@ -34,7 +35,7 @@ func ask(ctx context.Context, o *options, question []string, stdout io.Writer, l
 	if err != nil {
 		return err
 	}
-	objects, err := o.source()
+	objects, err := source.Choose(o.directory, o.kubeconfig, o.master, "podplumb-dns")
 	if err != nil {
 		return err
 	}

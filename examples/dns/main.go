@@ -17,20 +17,17 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/podplumb/podplumb/examples/dns/records"
 	"github.com/podplumb/podplumb/examples/dns/server"
 	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/examples/internal/source"
-	"github.com/podplumb/podplumb/netns"
 )
 
 func main() { run.Main(Run) }
@@ -49,15 +46,15 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.directory, "f", "", "directory of manifests to follow, or one file")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the API server to follow")
 	flags.StringVar(&o.master, "master", "", "address of the API server, in place of the kubeconfig's")
-	list(flags, "listen", "addresses to serve, TCP and UDP, separated by commas (default :53)", &o.listen, parseString)
+	run.List(flags, "listen", "addresses to serve, TCP and UDP, separated by commas (default :53)", &o.listen, run.Text)
 	flags.StringVar(&o.netns, "netns", "", "network namespace to serve in: a name of `ip netns` or a path")
 	flags.StringVar(&o.metrics, "metrics", "", "address for Prometheus's /metrics and for /ready, in the process's own network namespace")
 	flags.StringVar(&o.config.Zone, "zone", "cluster.local", "domain of the cluster")
 	flags.DurationVar(&o.config.TTL, "ttl", 5*time.Second, "time for which answers may be kept")
 	flags.BoolVar(&o.config.Pods, "pods", false, "answer for addresses of pods: 10-244-0-7.<namespace>.pod.<zone>")
-	list(flags, "upstream", "servers for all other names, ADDRESS or ADDRESS:PORT", &o.config.Upstream, parseServer)
-	list(flags, "reverse", "ranges of Services and pods, whose addresses have no names elsewhere", &o.config.Reverse, netip.ParsePrefix)
-	list(flags, "address", "addresses under which clients know this server", &o.config.Addresses, netip.ParseAddr)
+	run.List(flags, "upstream", "servers for all other names, ADDRESS or ADDRESS:PORT", &o.config.Upstream, parseServer)
+	run.List(flags, "reverse", "ranges of Services and pods, whose addresses have no names elsewhere", &o.config.Reverse, netip.ParsePrefix)
+	run.List(flags, "address", "addresses under which clients know this server", &o.config.Addresses, netip.ParseAddr)
 	question, args := cutQuestion(args)
 	if code, ok := run.Parse(flags, args, stderr); !ok {
 		return code
@@ -75,24 +72,6 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return run.Proved
 }
 
-// list adds a flag whose value is a list with commas.
-func list[T any](flags *flag.FlagSet, name, usage string, to *[]T, parse func(string) (T, error)) {
-	flags.Func(name, usage, func(text string) error {
-		*to = nil
-		var faults []error
-		for item := range strings.SplitSeq(text, ",") {
-			v, err := parse(strings.TrimSpace(item))
-			if err != nil {
-				faults = append(faults, err)
-			}
-			*to = append(*to, v)
-		}
-		return errors.Join(faults...)
-	})
-}
-
-func parseString(s string) (string, error) { return s, nil }
-
 func parseServer(s string) (netip.AddrPort, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		return netip.AddrPortFrom(a, 53), nil
@@ -102,7 +81,7 @@ func parseServer(s string) (netip.AddrPort, error) {
 
 // serve opens the sockets, follows the objects and answers until ctx ends.
 func serve(ctx context.Context, o *options, log *slog.Logger) error {
-	objects, err := o.source()
+	objects, err := source.Choose(o.directory, o.kubeconfig, o.master, "podplumb-dns")
 	if err != nil {
 		return err
 	}
@@ -125,21 +104,6 @@ func serve(ctx context.Context, o *options, log *slog.Logger) error {
 	return group.Wait()
 }
 
-func (o *options) source() (source.Source, error) {
-	if o.directory != "" {
-		if o.kubeconfig != "" || o.master != "" {
-			return nil, errors.New("-f and -kubeconfig or -master: the objects come from one place")
-		}
-		return source.Directory(o.directory), nil
-	}
-	config, err := clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("%w (-f DIR takes the objects from manifests instead)", err)
-	}
-	config.UserAgent = "podplumb-dns"
-	return source.APIServer{Config: config}, nil
-}
-
 // open opens the sockets in the network namespace that they are for.
 func (o *options) open(ctx context.Context) (err error) {
 	defer func() {
@@ -149,11 +113,7 @@ func (o *options) open(ctx context.Context) (err error) {
 	}()
 	packet, stream := new(net.ListenConfig).ListenPacket, new(net.ListenConfig).Listen
 	if o.netns != "" {
-		open := netns.OpenName
-		if strings.Contains(o.netns, "/") {
-			open = netns.Open
-		}
-		ns, err := open(o.netns)
+		ns, err := run.OpenNetNS(o.netns)
 		if err != nil {
 			return err
 		}

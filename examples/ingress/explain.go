@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/podplumb/podplumb/examples/ingress/proxy"
+	"github.com/podplumb/podplumb/examples/internal/source"
 )
 
 // cutRequest separates the flags from "route [METHOD] HOST/PATH [NAME:VALUE...]".
@@ -30,7 +31,7 @@ func explain(ctx context.Context, o *options, request []string, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	objects, err := o.source()
+	objects, err := source.Choose(o.directory, o.kubeconfig, o.master, "podplumb-ingress")
 	if err != nil {
 		return err
 	}

@@ -16,22 +16,19 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/podplumb/podplumb/examples/ingress/listen"
 	"github.com/podplumb/podplumb/examples/ingress/proxy"
 	"github.com/podplumb/podplumb/examples/ingress/upstream"
 	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/examples/internal/source"
-	"github.com/podplumb/podplumb/netns"
 )
 
 func main() { run.Main(Run) }
@@ -43,8 +40,6 @@ type options struct {
 	addresses                     []netip.Addr
 	proxies                       []netip.Prefix
 	quiet                         bool
-
-	api *rest.Config // when the objects come from there
 }
 
 // Run is the example.
@@ -54,13 +49,13 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.directory, "f", "", "directory of manifests to follow, or one file")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig of the API server to follow")
 	flags.StringVar(&o.master, "master", "", "address of the API server, in place of the kubeconfig's")
-	list(flags, "http", "addresses for HTTP, separated by commas", &o.http, func(s string) (string, error) { return s, nil })
-	list(flags, "https", "addresses for HTTPS, separated by commas", &o.https, func(s string) (string, error) { return s, nil })
+	run.List(flags, "http", "addresses for HTTP, separated by commas", &o.http, run.Text)
+	run.List(flags, "https", "addresses for HTTPS, separated by commas", &o.https, run.Text)
 	flags.StringVar(&o.netns, "netns", "", "network namespace to serve and to reach endpoints in: a name of `ip netns` or a path")
 	flags.StringVar(&o.metrics, "metrics", "", "address for Prometheus's /metrics and for /ready, in the process's own network namespace")
 	flags.StringVar(&o.controller, "controller", "podplumb.github.io/ingress", "which IngressClasses are served: those with this controller")
-	list(flags, "address", "addresses of this ingress for the status of Ingresses", &o.addresses, netip.ParseAddr)
-	list(flags, "proxy-protocol", "networks of load balancers that speak the PROXY protocol; connections from elsewhere are refused then", &o.proxies, netip.ParsePrefix)
+	run.List(flags, "address", "addresses of this ingress for the status of Ingresses", &o.addresses, netip.ParseAddr)
+	run.List(flags, "proxy-protocol", "networks of load balancers that speak the PROXY protocol; connections from elsewhere are refused then", &o.proxies, netip.ParsePrefix)
 	flags.BoolVar(&o.quiet, "quiet", false, "no access log")
 	request, args := cutRequest(args)
 	if code, ok := run.Parse(flags, args, stderr); !ok {
@@ -79,28 +74,12 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return run.Proved
 }
 
-// list adds a flag whose value is a list with commas.
-func list[T any](flags *flag.FlagSet, name, usage string, to *[]T, parse func(string) (T, error)) {
-	flags.Func(name, usage, func(text string) error {
-		*to = nil
-		var faults []error
-		for item := range strings.SplitSeq(text, ",") {
-			v, err := parse(strings.TrimSpace(item))
-			if err != nil {
-				faults = append(faults, err)
-			}
-			*to = append(*to, v)
-		}
-		return errors.Join(faults...)
-	})
-}
-
 // serve opens the sockets, follows the objects and serves until ctx ends.
 func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) error {
 	if len(o.http)+len(o.https) == 0 {
 		return errors.New("-http or -https: nothing to serve")
 	}
-	objects, err := o.source()
+	objects, err := source.Choose(o.directory, o.kubeconfig, o.master, "podplumb-ingress")
 	if err != nil {
 		return err
 	}
@@ -124,12 +103,19 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	p := proxy.New(transport, metrics, access)
 	w := newWorld(o.controller, p.Set, log)
 
-	group, ctx := errgroup.WithContext(ctx)
-	for i, address := range append(append([]string{}, o.http...), o.https...) {
+	var listeners []net.Listener
+	for _, address := range slices.Concat(o.http, o.https) {
 		l, err := open(ctx, "tcp", address)
 		if err != nil {
-			return err // what was opened before is closed with the process
+			for _, l := range listeners {
+				_ = l.Close()
+			}
+			return err
 		}
+		listeners = append(listeners, l)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for i, l := range listeners {
 		config := listen.Config{Handler: p, Proxies: o.proxies, Context: func(ctx context.Context, secure bool) context.Context {
 			if secure {
 				return proxy.WithSecure(ctx)
@@ -144,28 +130,13 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	}
 	group.Go(func() error { return w.follow(ctx, objects) })
 	group.Go(func() error { return w.publish(ctx) })
-	if o.api != nil && len(o.addresses) > 0 {
-		group.Go(func() error { return w.tellStatus(ctx, o.api, o.addresses) })
+	if api, ok := objects.(source.APIServer); ok && len(o.addresses) > 0 {
+		group.Go(func() error { return w.tellStatus(ctx, api.Config, o.addresses) })
 	}
 	if o.metrics != "" {
 		group.Go(func() error { return tell(ctx, o.metrics, registry, w) })
 	}
 	return group.Wait()
-}
-
-func (o *options) source() (source.Source, error) {
-	if o.directory != "" {
-		if o.kubeconfig != "" || o.master != "" {
-			return nil, errors.New("-f and -kubeconfig or -master: the objects come from one place")
-		}
-		return source.Directory(o.directory), nil
-	}
-	config, err := clientcmd.BuildConfigFromFlags(o.master, o.kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("%w (-f DIR takes the objects from manifests instead)", err)
-	}
-	config.UserAgent, o.api = "podplumb-ingress", config
-	return source.APIServer{Config: config}, nil
 }
 
 type opener func(ctx context.Context, network, address string) (net.Listener, error)
@@ -175,11 +146,7 @@ func (o *options) network() (open opener, dial upstream.Dial, done func(), err e
 	if o.netns == "" {
 		return new(net.ListenConfig).Listen, nil, func() {}, nil
 	}
-	by := netns.OpenName
-	if strings.Contains(o.netns, "/") {
-		by = netns.Open
-	}
-	ns, err := by(o.netns)
+	ns, err := run.OpenNetNS(o.netns)
 	if err != nil {
 		return nil, nil, nil, err
 	}
