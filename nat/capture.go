@@ -53,6 +53,13 @@ type Capture struct {
 	Ports    []uint16
 	AllPorts bool
 
+	// Closed refuses connections that others open to ports which are neither
+	// among Ports nor excepted, by TCP reset, as a port does that nobody listens
+	// on: a server that begins to listen cannot be reached beside the proxy
+	// before its port is one of Ports. It needs Inbound, and has nothing to do
+	// with AllPorts.
+	Closed bool
+
 	// Strict also refuses TCP packets that would be captured if they began a
 	// connection and belong to none that the kernel knows: connections from
 	// before the Capture are reset, and those whose entry conntrack has lost.
@@ -100,6 +107,7 @@ func (p Ports) contains(port uint16) bool { return port >= p.First && port <= ma
 func (c Capture) canonical() Capture {
 	c.Ports = sortedSet(c.Ports, cmp.Compare[uint16])
 	c.AllPorts = c.AllPorts && c.Inbound != 0
+	c.Closed = c.Closed && c.Inbound != 0 && !c.AllPorts
 	x := &c.Except
 	x.Users, x.Groups = sortedSet(x.Users, cmp.Compare[uint32]), sortedSet(x.Groups, cmp.Compare[uint32])
 	marks := slices.Clone(x.Marks)
@@ -154,6 +162,7 @@ const (
 	itemInbound           // m is 1 for all ports
 	itemDNS
 	itemStrict
+	itemClosed
 	itemPort
 	itemUser
 	itemGroup
@@ -181,6 +190,8 @@ func (a item) String() string {
 		return fmt.Sprintf("capture dns to port %d", a.n)
 	case itemStrict:
 		return "capture strictly"
+	case itemClosed:
+		return "capture closes other ports"
 	case itemPort:
 		return fmt.Sprintf("capture port %d", a.n)
 	case itemUser:
@@ -218,6 +229,9 @@ func (c Capture) items() []item {
 	}
 	if c.Strict {
 		add(itemStrict, 0, 0)
+	}
+	if c.Closed {
+		add(itemClosed, 0, 0)
 	}
 	for _, p := range c.Ports {
 		add(itemPort, uint32(p), 0)
@@ -260,6 +274,8 @@ func captureOf(list []item) Capture {
 			c.DNS = uint16(a.n)
 		case itemStrict:
 			c.Strict = true
+		case itemClosed:
+			c.Closed = true
 		case itemPort:
 			c.Ports = append(c.Ports, uint16(a.n))
 		case itemUser:

@@ -80,6 +80,8 @@ func (l *layout) itemElements(a item) []placed {
 		}
 	case itemStrict:
 		return []placed{one(l.strict, tcp)}
+	case itemClosed:
+		return []placed{one(l.closed, tcp)}
 	case itemPort:
 		return []placed{one(l.listed, port...)}
 	case itemUser:

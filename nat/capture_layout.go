@@ -20,6 +20,7 @@ type interception struct {
 
 	listed *nft.Set // ports captured inbound
 	strict *nft.Set // protocols
+	closed *nft.Set // protocols
 	own    *nft.Set // the proxy's ports
 
 	users, groups, marks      *nft.Set
@@ -53,6 +54,7 @@ func newInterception(families [2]*family) *interception {
 		takesAll:      set("captured-all", proto, "captured to here, to any port"),
 		listed:        set("captured-ports", port, "ports captured to here"),
 		strict:        set("captured-strictly", proto, "refused unless known or captured"),
+		closed:        set("captured-closed", proto, "refused to ports that are not captured"),
 		own:           set("proxy-ports", both, "the proxy's ports, which nobody else reaches"),
 		users:         set("spared-users", []nft.Expr{nft.MetaSkuid}, "not captured"),
 		groups:        set("spared-groups", []nft.Expr{nft.MetaSkgid}, "not captured"),
@@ -73,7 +75,7 @@ func newInterception(families [2]*family) *interception {
 func (i *interception) sets() []*nft.Set {
 	return []*nft.Set{
 		i.redirects, i.redirected, i.redirectOwn,
-		i.outbound, i.inbound, i.dns, i.takesOutbound, i.takesDNS, i.takesListed, i.takesAll, i.listed, i.strict, i.own,
+		i.outbound, i.inbound, i.dns, i.takesOutbound, i.takesDNS, i.takesListed, i.takesAll, i.listed, i.strict, i.closed, i.own,
 		i.users, i.groups, i.marks, i.passInbound, i.passOutbound, i.from[0], i.to[0], i.from[1], i.to[1],
 	}
 }
@@ -140,6 +142,8 @@ func (i *interception) capture(marks []Mark) []*nft.Chain {
 			rule(isTCP(), redirect(i.outbound)),
 		})...),
 		chain("guard-in", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], ret)...)}, in, refuse)...),
+		chain("guard-closed", slices.Concat([]nft.Rule{rule(translated, ret), onlyNew, rule(inSet(nft.ThDport, i.listed), ret)}, in,
+			[]nft.Rule{rule(goTo("rejection"))})...),
 		chain("guard-out", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], validState, ret)...)}, out,
 			[]nft.Rule{rule(onLink, goTo("rejection"))}, refuse)...),
 	}
@@ -208,7 +212,8 @@ func (i *interception) stays(f *family) []nft.Rule {
 
 // onInput turns away what may not come in.
 func (i *interception) onInput() []nft.Rule {
-	return append([]nft.Rule{rule(knownState, ret), rule(i.toProxy(), jump("proxy-only"))}, i.waysIn("guard-in")...)
+	return slices.Concat([]nft.Rule{rule(knownState, ret), rule(i.toProxy(), jump("proxy-only"))}, i.waysIn("guard-in"),
+		[]nft.Rule{rule(inSet(nft.MetaL4Proto, i.closed), jump("guard-closed"))})
 }
 
 // onOutput turns away what may not go out.

@@ -129,6 +129,7 @@ func randomCapture(r *rand.Rand) nat.Capture {
 	}
 	if r.IntN(2) == 0 {
 		c.Inbound, c.AllPorts = doors[1], r.IntN(2) == 0
+		c.Closed = !c.AllPorts && r.IntN(2) == 0
 	}
 	if r.IntN(2) == 0 {
 		c.DNS = doors[2]

@@ -30,6 +30,12 @@ func (f *faults) capture(s State) {
 	if c.AllPorts && c.Inbound == 0 {
 		f.add("capture.allPorts", "no inbound port to lead them to")
 	}
+	if c.Closed && c.Inbound == 0 {
+		f.add("capture.closed", "no inbound port for those that are open")
+	}
+	if c.Closed && c.AllPorts {
+		f.add("capture.closed", "all ports are captured")
+	}
 	for i, p := range c.Ports {
 		f.captured(fmt.Sprintf("capture.ports[%d]", i), p)
 	}

@@ -68,7 +68,8 @@
 // Only first packets are led anywhere. Connections that run go on, captured
 // or not, through every change and through the replacement of the whole table,
 // as long as there is a table; Capture.Strict ends those that were never
-// captured. What should have been captured and was not is never let through:
+// captured. Capture.Closed refuses ports that are not captured, so that a
+// server cannot be reached before its port is. What should have been captured and was not is never let through:
 // first packets that met a change are dropped, so that their client sends them
 // again a second later, and so are TCP packets going out that conntrack cannot
 // place. The proxy's ports refuse all that was not led to them. A proxy that

@@ -127,6 +127,9 @@ func Explain(s State, p Packet) Explanation {
 	if node != nil && p.ToHost && (s.local(key.Addr) || s.fromLoopback(p)) {
 		return s.explainForward(node.canonical(), p)
 	}
+	if e, ok := s.closes(p); ok {
+		return e
+	}
 	if served && !p.ToHost {
 		return Explanation{Outcome: Rejected, By: "no forward has this port of " + key.Addr.String()}
 	}

@@ -38,6 +38,17 @@ func (s State) captured(p Packet) (e Explanation, why string, ok bool) {
 	return Explanation{Outcome: Captured, By: by, Hops: []Hop{hop}}, "", true
 }
 
+// closes says that the capture refuses a packet to a port that is not among
+// its own.
+func (s State) closes(p Packet) (Explanation, bool) {
+	c := s.Capture
+	if !c.Closed || c.Inbound == 0 || c.AllPorts || p.FromHost || !p.ToHost || p.Proto != TCP || s.proxyPort(p) != "" ||
+		slices.Contains(c.Ports, p.Dst.Port()) || c.Except.names(p) != "" {
+		return Explanation{}, false
+	}
+	return Explanation{Outcome: Rejected, By: fmt.Sprintf("capture inbound, which closes port %d", p.Dst.Port())}, true
+}
+
 // hostPort is a port of the host as a packet reaches it that is redirected.
 func hostPort(p Packet, port uint16) netip.AddrPort {
 	addr := unspecified(p.Dst.Addr())

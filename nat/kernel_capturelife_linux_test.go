@@ -161,6 +161,44 @@ func TestCaptureListening(t *testing.T) {
 	}
 }
 
+// A port that is not captured refuses, whether or not somebody listens on it:
+// nobody gets past the proxy between listen and capture.
+func TestCaptureClosed(t *testing.T) {
+	needs(t)
+	m := newMesh(t)
+	m.proxy(t)
+	serve(t, m.pod)
+	c := client(t, m.pod.NS)
+	s := nat.State{Capture: wantCapture()}
+	s.Capture.Ports, s.Capture.Closed = nil, true
+	running := map[bool]*nstest.Flow{}
+	for _, v6 := range families {
+		running[v6] = dialed(t, m.peer.NS, "tcp", netip.AddrPortFrom(m.pod.Addr(v6), 8080))
+	}
+	sync(t, c, s)
+	for _, v6 := range families {
+		open, closed := netip.AddrPortFrom(m.pod.Addr(v6), 8080), netip.AddrPortFrom(m.pod.Addr(v6), 8081)
+		answers(t, running[v6], m.pod.Addr(v6).String())
+		nstest.Refused(t, m.peer.NS, "tcp", open)
+		nstest.Refused(t, m.peer.NS, "tcp", closed)
+		require.Equal(t, m.pod.Addr(v6).String(), nstest.Reaches(t, m.pod.NS, "tcp", open).Server, "from inside")
+		require.Equal(t, m.pod.Addr(v6).String(), nstest.Reaches(t, m.peer.NS, "udp", open).Server)
+		_, err := c.Update(within(t), nat.Change{Capture: []uint16{8080}})
+		require.NoError(t, err)
+		require.Equal(t, open.String(), nstest.Reaches(t, m.peer.NS, "tcp", open).Server)
+		nstest.Refused(t, m.peer.NS, "tcp", closed)
+		_, err = c.Update(within(t), nat.Change{Release: []uint16{8080}})
+		require.NoError(t, err)
+	}
+	s.Capture.Except.Inbound = []nat.Ports{{First: 8080}}
+	sync(t, c, s)
+	for _, v6 := range families {
+		require.Equal(t, m.pod.Addr(v6).String(), nstest.Reaches(t, m.peer.NS, "tcp", netip.AddrPortFrom(m.pod.Addr(v6), 8080)).Server)
+	}
+	s.Capture.AllPorts = true
+	require.ErrorContains(t, s.Validate(), "capture.closed: all ports are captured")
+}
+
 // A strict capture ends what runs beside it.
 func TestCaptureStrict(t *testing.T) {
 	needs(t)

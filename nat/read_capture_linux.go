@@ -105,6 +105,9 @@ func (l *layout) itemsOf(have map[*nft.Set][]nft.Element) []item {
 	if len(have[l.strict]) > 0 {
 		list = append(list, item{kind: itemStrict})
 	}
+	if len(have[l.closed]) > 0 {
+		list = append(list, item{kind: itemClosed})
+	}
 	for _, e := range have[l.listed] {
 		if len(e.Key) == 2 {
 			list = append(list, item{kind: itemPort, n: uint32(binary.BigEndian.Uint16(e.Key))})
