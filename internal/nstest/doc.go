@@ -23,6 +23,6 @@
 // PODPLUMB_GUEST=defer lets those that the guest of internal/vmtest provides be
 // skipped nevertheless. PODPLUMB_IN_GUEST=1 is set inside that guest.
 // PODPLUMB_KERNEL_REPORT=DIR makes every [Require] append a line to a file of
-// this process in DIR, with tabs between the fields: what happened (run, skip or guest), the
-// import path, the test and the feature.
+// this process in DIR, with tabs between the fields: what happened (run, skip, guest, or old where
+// the kernel is of a release before the feature), the import path, the test and the feature.
 package nstest

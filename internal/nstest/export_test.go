@@ -1,4 +1,7 @@
 package nstest
 
-// DecodeFrame is for the tests.
-var DecodeFrame = decodeFrame
+// These are for the tests.
+var (
+	DecodeFrame = decodeFrame
+	Older       = older
+)

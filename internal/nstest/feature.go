@@ -1,6 +1,8 @@
 package nstest
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -75,6 +77,24 @@ var remedies = map[Feature]string{
 	IPVS:          "modprobe ip_vs, as root",
 }
 
+// since holds the Linux release that brought a feature, where kernels without it are still in use.
+var since = map[Feature]string{NFTOwner: "6.9"}
+
+// tooOld reports whether the running kernel is older than f.
+func (f Feature) tooOld() bool { return since[f] != "" && older(release(), since[f]) }
+
+// older compares Linux releases by their first two numbers. One that cannot be read is not older.
+func older(running, wanted string) bool {
+	var have, want [2]int
+	if n, _ := fmt.Sscanf(running, "%d.%d", &have[0], &have[1]); n != 2 {
+		return false
+	}
+	if n, _ := fmt.Sscanf(wanted, "%d.%d", &want[0], &want[1]); n != 2 {
+		return false
+	}
+	return slices.Compare(have[:], want[:]) < 0
+}
+
 func (f Feature) remedy() string {
 	if name, ok := f.tool(); ok {
 		return "install " + name
@@ -87,8 +107,8 @@ func (f Feature) remedy() string {
 
 // Require skips the test, with the reason and the remedy, where f is missing. With
 // PODPLUMB_KERNEL_TESTS=must it fails it instead, unless the guest of internal/vmtest has f
-// and PODPLUMB_GUEST=defer leaves the test to it. The guest itself has no tools: a test that
-// needs one is skipped there.
+// and PODPLUMB_GUEST=defer leaves the test to it, or the kernel is of a release before f. The
+// guest has few tools: a test that needs another is skipped there.
 func Require(t testing.TB, f Feature) {
 	t.Helper()
 	err := Probe(f)
@@ -102,6 +122,9 @@ func Require(t testing.TB, f Feature) {
 	}
 	if must && inGuest[f] {
 		must, what = !deferToGuest(), "guest"
+	}
+	if f.tooOld() {
+		must, what = false, "old"
 	}
 	report(t, what, f)
 	if must {

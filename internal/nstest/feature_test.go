@@ -66,3 +66,11 @@ func TestFeatures(t *testing.T) {
 	}
 	require.ErrorContains(t, nstest.Probe("no-such-feature"), "no feature has this name")
 }
+
+func TestOlder(t *testing.T) {
+	require.True(t, nstest.Older("6.1.0-56-cloud-amd64", "6.9"))
+	require.True(t, nstest.Older("5.19.3", "6.1"))
+	for _, running := range []string{"6.9.0", "6.18.2", "7.0", "unknown", ""} {
+		require.False(t, nstest.Older(running, "6.9"), running)
+	}
+}

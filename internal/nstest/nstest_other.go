@@ -14,6 +14,7 @@ import (
 func runMain(m *testing.M) int { return m.Run() }
 func probe(Feature) error      { return errors.ErrUnsupported }
 func leaks(testing.TB)         {}
+func release() string          { return "" }
 
 func wantDestination(*net.UDPConn) error      { return errors.ErrUnsupported }
 func destination([]byte) (netip.Addr, []byte) { return netip.Addr{}, nil }

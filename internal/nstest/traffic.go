@@ -239,13 +239,22 @@ func Unanswered(t testing.TB, ns *netns.NS, network string, to netip.AddrPort) {
 // TimesOut fails the test unless there is neither answer nor refusal for [SilenceFor].
 func TimesOut(t testing.TB, ns *netns.NS, network string, to netip.AddrPort) {
 	t.Helper()
+	if err := Silent(ns, network, to); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Silent returns nil when there is neither answer nor refusal for [SilenceFor]. Unlike [TimesOut] it may be called from several goroutines, so that
+// one silence is waited for while another is.
+func Silent(ns *netns.NS, network string, to netip.AddrPort) error {
 	a, err := ask(ns, network, to, silence())
 	switch {
 	case err == nil:
-		t.Fatalf("%s reaches %s %s, want silence; the answer was %+v", ns, network, to, a)
+		return fmt.Errorf("%s reaches %s %s, want silence; the answer was %+v", ns, network, to, a)
 	case !isTimeout(err):
-		t.Fatalf("%s to %s %s: want silence, not: %v", ns, network, to, err)
+		return fmt.Errorf("%s to %s %s: want silence, not: %w", ns, network, to, err)
 	}
+	return nil
 }
 
 func isTimeout(err error) bool {

@@ -51,6 +51,15 @@ var tries = map[Feature]func() error{
 	IPVS:      tryIPVS,
 }
 
+// release is what uname -r prints.
+func release() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(name.Release[:])
+}
+
 func tryFile(path string) func() error {
 	return func() error { _, err := os.Stat(path); return err }
 }

@@ -30,6 +30,7 @@ var mayImport = map[string][]string{
 	"internal/vmtest/cmd/podvm":           {"internal/vmtest"},
 	"internal/rules":                      {},
 	"internal/compat":                     {"policy", "service"},
+	"internal/compat/ipvs":                {"netns", "ipvs"},
 }
 
 // forTests is what any test may import besides: the harnesses.
@@ -78,9 +79,11 @@ var outside = []struct {
 }{
 	{prefix: "github.com/vishvananda/netlink", dirs: []string{"internal/rtnl"}, linux: true, reason: "internal/rtnl is the only importer"},
 	{prefix: "github.com/google/nftables", dirs: []string{"internal/nft"}, linux: true, reason: "it does not build elsewhere than on Linux"},
-	{prefix: "github.com/mdlayher/netlink", dirs: []string{"internal/rtnl", "internal/nft", "internal/nstest", "netns", "nat", "ipvs"}, linux: true, reason: "sockets are opened in few places"},
+	{prefix: "github.com/mdlayher/netlink", dirs: []string{"internal/rtnl", "internal/nft", "internal/nstest", "internal/compat/ipvs", "netns", "nat", "ipvs"}, linux: true, reason: "sockets are opened in few places"},
 	{prefix: "github.com/stretchr/testify/require", dirs: []string{"internal/golden", "internal/nstest"}, testsOnly: true, reason: "tests only"},
 	{prefix: "github.com/stretchr/testify/", reason: "require is the only part of testify in use"},
+	{prefix: "github.com/moby/ipvs", dirs: []string{"internal/compat/ipvs"}, testsOnly: true, reason: "a peer to measure against"},
+	{prefix: "github.com/cloudflare/ipvs", dirs: []string{"internal/compat/ipvs"}, testsOnly: true, reason: "a peer to measure against"},
 	{prefix: "k8s.io/", dirs: []string{"examples", "internal/compat"}, reason: "Kubernetes modules never reach those who import the library"},
 	{prefix: "sigs.k8s.io/", dirs: []string{"examples", "internal/compat"}, reason: "Kubernetes modules never reach those who import the library"},
 }

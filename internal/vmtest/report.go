@@ -10,7 +10,7 @@ import (
 	"github.com/podplumb/podplumb/internal/nstest/account"
 )
 
-// Deferred is the tests of one package that a host run left to the guest.
+// Deferred is the tests of one package that run in the guest, as a rule because a host run left them to it.
 type Deferred struct {
 	ImportPath string
 	Tests      []string // names as testing.T.Name gives them, sorted
@@ -62,23 +62,59 @@ func (d Deferred) Pattern() string {
 	return strings.Join(patterns, "|")
 }
 
+// KernelTests lists the kernel tests that the sources below root declare in these packages, in their order. A package without any is an error.
+func KernelTests(root string, importPaths []string) ([]Deferred, error) {
+	declared, err := account.Declared(root)
+	if err != nil {
+		return nil, fmt.Errorf("vmtest: %w", err)
+	}
+	out := make([]Deferred, len(importPaths))
+	for i, path := range importPaths {
+		out[i].ImportPath = path
+		for _, t := range declared {
+			if t.Package == path {
+				out[i].Tests = append(out[i].Tests, t.Name)
+			}
+		}
+		if out[i].Tests == nil {
+			return nil, fmt.Errorf("vmtest: %s declares no kernel test", path)
+		}
+	}
+	return out, nil
+}
+
 var outcomeLine = regexp.MustCompile(`(?m)^\s*--- (PASS|FAIL|SKIP): (\S+) \(`)
 
-// Missed returns those of the tests that did not pass according to the output of a run with -test.v, each with what happened.
-func (d Deferred) Missed(output []byte) []string {
+// Judge looks at what the guest said of the tests: the output of a run with -test.v and the reports that were carried back to a folder. Missed are
+// those that did not pass and the subtests that were skipped, each with what happened; tooNew are those skipped whose feature came with a later
+// kernel than the guest's.
+func (d Deferred) Judge(output []byte, reports string) (missed, tooNew []string, err error) {
+	guest, err := account.ReadReport(reports)
+	if err != nil {
+		return nil, nil, fmt.Errorf("vmtest: %w", err)
+	}
 	outcome := map[string]string{}
 	for _, m := range outcomeLine.FindAllSubmatch(output, -1) {
 		outcome[string(m[2])] = string(m[1])
 	}
-	var missed []string
-	for _, t := range d.Tests {
-		switch o := outcome[t]; o {
-		case "PASS":
-		case "":
+	tests := slices.Clone(d.Tests)
+	for t, o := range outcome {
+		if o == "SKIP" {
+			tests = append(tests, t)
+		}
+	}
+	slices.Sort(tests)
+	for _, t := range slices.Compact(tests) {
+		lacks := guest[account.Test{Package: d.ImportPath, Name: t}].TooOld()
+		switch o := outcome[t]; {
+		case o == "PASS":
+		case o == "SKIP" && len(lacks) > 0:
+			tooNew = append(tooNew, t+": needs "+strings.Join(lacks, ", "))
+		case o == "":
 			missed = append(missed, t+": did not run")
 		default:
 			missed = append(missed, t+": "+o)
 		}
 	}
-	return missed
+	return missed, tooNew, nil
 }

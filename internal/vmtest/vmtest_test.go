@@ -211,11 +211,28 @@ func TestReadReport(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
-func TestMissed(t *testing.T) {
+func TestJudge(t *testing.T) {
 	t.Parallel()
-	d := vmtest.Deferred{Tests: []string{"TestA", "TestB", "TestC/v4", "TestD"}}
-	require.Equal(t, []string{"TestB: SKIP", "TestD: did not run"},
-		d.Missed([]byte("=== RUN   TestA\n--- PASS: TestA (0.00s)\n--- SKIP: TestB (0.10s)\n--- PASS: TestC (0.00s)\n    --- PASS: TestC/v4 (0.00s)\nPASS\n")))
+	d := vmtest.Deferred{ImportPath: "m/a", Tests: []string{"TestA", "TestB", "TestC/v4", "TestD", "TestE", "TestF"}}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "1"), []byte("skip\tm/a\tTestB\tipvs\nold\tm/a\tTestE\tnft-owner\nold\tm/a\tTestF\tnft-owner\n"), 0o600))
+	missed, tooNew, err := d.Judge([]byte("=== RUN   TestA\n--- PASS: TestA (0.00s)\n--- SKIP: TestB (0.10s)\n--- PASS: TestC (0.00s)\n"+
+		"    --- PASS: TestC/v4 (0.00s)\n    --- SKIP: TestC/v6 (0.00s)\n--- SKIP: TestE (0.00s)\n--- FAIL: TestF (0.00s)\n"), dir)
+	require.NoError(t, err)
+	require.Equal(t, []string{"TestB: SKIP", "TestC/v6: SKIP", "TestD: did not run", "TestF: FAIL"}, missed)
+	require.Equal(t, []string{"TestE: needs nft-owner"}, tooNew)
+}
+
+func TestKernelTests(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module m\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kernel_test.go"), []byte("package m\nfunc TestB(t *testing.T) {}\nfunc TestA(t *testing.T) {}\n"), 0o600))
+	got, err := vmtest.KernelTests(dir, []string{"m"})
+	require.NoError(t, err)
+	require.Equal(t, []vmtest.Deferred{{ImportPath: "m", Tests: []string{"TestA", "TestB"}}}, got)
+	_, err = vmtest.KernelTests(dir, []string{"m/none"})
+	require.ErrorContains(t, err, "m/none declares no kernel test")
 }
 
 func TestTestJob(t *testing.T) {

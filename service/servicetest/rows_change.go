@@ -86,16 +86,14 @@ func changeRows() []row {
 				return l.world([]service.Service{l.service(0)}, l.slice(0, here1), l.slice(1, far1))
 			},
 			check: func(t *testing.T, l *lab) {
-				for _, from := range l.everywhere() {
-					swallows(t, from, l.vip(1, 80))
-				}
+				swallows(t, l.vip(1, 80), l.everywhere()...)
 				l.update(t, service.Changes{Services: []service.Service{l.service(1)}})
 				for _, from := range l.everywhere() {
 					spreads(t, from, "tcp", l.vip(1, 80), far1)
 				}
 				l.update(t, service.Changes{DropServices: []service.Name{l.name(1)}})
+				swallows(t, l.vip(1, 80), l.everywhere()...)
 				for _, from := range l.everywhere() {
-					swallows(t, from, l.vip(1, 80))
 					spreads(t, from, "tcp", l.vip(0, 80), here1)
 				}
 			},

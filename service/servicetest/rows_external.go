@@ -77,8 +77,8 @@ func externalRows() []row {
 			},
 			check: func(t *testing.T, l *lab) {
 				spreads(t, l.fromOutside(), "tcp", netip.AddrPortFrom(l.external(0), 80), here1, far1)
-				swallows(t, l.fromPod(), netip.AddrPortFrom(l.external(0), 80))
-				swallows(t, l.fromOutside(), netip.AddrPortFrom(l.external(1), 80))
+				swallows(t, netip.AddrPortFrom(l.external(0), 80), l.fromPod())
+				swallows(t, netip.AddrPortFrom(l.external(1), 80), l.fromOutside())
 				spreads(t, l.fromOutside(), "tcp", l.vip(1, 80), here1, far1)
 				open := l.loadBalancer(1, l.external(1))
 				l.update(t, service.Changes{Services: []service.Service{open}})

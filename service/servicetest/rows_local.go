@@ -43,7 +43,7 @@ func localRows() []row {
 					l.sees(t, l.fromPod(), network, to, l.addr(client))
 					l.sees(t, l.fromNode(), network, to, netip.Addr{})
 				}
-				swallows(t, l.fromOutside(), away)
+				swallows(t, away, l.fromOutside())
 				for _, from := range []place{l.fromPod(), l.fromNode()} {
 					spreads(t, from, "tcp", to, here1, far1)
 					spreads(t, from, "tcp", away, far1)
@@ -71,7 +71,7 @@ func localRows() []row {
 					spreads(t, l.fromPod(), "tcp", to, step.near...)
 					spreads(t, l.fromNode(), "udp", to, step.near...)
 					if len(step.outside) == 0 {
-						swallows(t, l.fromOutside(), to)
+						swallows(t, to, l.fromOutside())
 						continue
 					}
 					spreads(t, l.fromOutside(), "tcp", to, step.outside...)
@@ -97,7 +97,7 @@ func localRows() []row {
 					spreads(t, l.fromPod(), "tcp", to, here1, far1)
 					spreads(t, l.fromNode(), "tcp", to, here1, far1)
 				}
-				swallows(t, l.fromOutside(), l.uplink(1))
+				swallows(t, l.uplink(1), l.fromOutside())
 				spreads(t, l.fromPod(), "tcp", l.uplink(1), far1)
 			},
 		},

@@ -47,9 +47,7 @@ func refusalRows() []row {
 			name:  "an unallocated address of the service range: dropped",
 			state: func(l *lab) service.State { return l.one(here1) },
 			check: func(t *testing.T, l *lab) {
-				for _, from := range l.everywhere() {
-					swallows(t, from, netip.AddrPortFrom(l.clusterIP(3), 80))
-				}
+				swallows(t, netip.AddrPortFrom(l.clusterIP(3), 80), l.everywhere()...)
 			},
 		},
 		{

@@ -2,9 +2,11 @@ package servicetest
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -16,8 +18,16 @@ func ask(ns *netns.NS, network string, to netip.AddrPort) (nstest.Answer, error)
 	return nstest.Ask(ns, network, to)
 }
 
-// tries is how often a spread is sampled: that one of three equal endpoints gets nothing of it has odds of one in 10^10.
-const tries = 60
+// tries is how often a spread over that many equal endpoints is sampled: that one of them gets nothing of it has odds of one in 10^10.
+func tries(servers int) int {
+	switch servers {
+	case 1:
+		return 8
+	case 2:
+		return 34
+	}
+	return 60
+}
 
 // answers opens that many connections and returns how many each server answered.
 func answers(t *testing.T, from place, network string, to netip.AddrPort, n int) map[string]int {
@@ -32,17 +42,14 @@ func answers(t *testing.T, from place, network string, to netip.AddrPort, n int)
 // spreads requires that connections from a place reach exactly these servers, each of them.
 func spreads(t *testing.T, from place, network string, to netip.AddrPort, servers ...string) {
 	t.Helper()
-	n := tries
-	if len(servers) == 1 {
-		n = 8
-	}
+	n := tries(len(servers))
 	got := answers(t, from, network, to, n)
 	slices.Sort(servers)
 	if have := slices.Sorted(maps.Keys(got)); !slices.Equal(have, servers) {
 		t.Fatalf("%s from %s to %s: answered by %v, want each of %v", network, from.name, to, got, servers)
 	}
 	for _, s := range servers {
-		if got[s] < n/len(servers)/4 {
+		if got[s] < n/len(servers)/6 {
 			t.Fatalf("%s from %s to %s: not spread: %v", network, from.name, to, got)
 		}
 	}
@@ -62,17 +69,32 @@ func refusesOne(t *testing.T, from place, network string, to netip.AddrPort) {
 	nstest.Refused(t, from.ns, network, to)
 }
 
-// swallows requires that TCP and UDP meet silence. The sender on the node itself is told that its datagram was dropped: that is no answer either.
-func swallows(t *testing.T, from place, to netip.AddrPort) {
+// swallows requires that TCP and UDP from each of the places meet silence. The sender on the node itself is told that its datagram was dropped: that is no
+// answer either.
+func swallows(t *testing.T, to netip.AddrPort, places ...place) {
 	t.Helper()
-	t.Logf("from %s to %s: want silence", from.name, to)
-	nstest.TimesOut(t, from.ns, "tcp", to)
-	if !from.own {
-		nstest.TimesOut(t, from.ns, "udp", to)
-		return
+	var waits sync.WaitGroup
+	faults := make(chan error, 2*len(places))
+	for _, from := range places {
+		t.Logf("from %s to %s: want silence", from.name, to)
+		waits.Go(func() { faults <- nstest.Silent(from.ns, "tcp", to) })
+		waits.Go(func() {
+			if !from.own {
+				faults <- nstest.Silent(from.ns, "udp", to)
+			} else if a, err := ask(from.ns, "udp", to); !errors.Is(err, syscall.EPERM) {
+				faults <- fmt.Errorf("udp from %s to %s: want a datagram that is dropped, not %+v, %v", from.name, to, a, err)
+			}
+		})
 	}
-	if a, err := ask(from.ns, "udp", to); !errors.Is(err, syscall.EPERM) {
-		t.Fatalf("udp from %s to %s: want a datagram that is dropped, not %+v, %v", from.name, to, a, err)
+	waits.Wait()
+	close(faults)
+	for err := range faults {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
 	}
 }
 

@@ -28,10 +28,11 @@ type Evidence struct {
 	Guest    Report  // written by nstest.Require in the guest
 }
 
-// Verdict says where each kernel test ran. The three lists are sorted and share no test.
+// Verdict says where each kernel test ran. The lists are sorted and share no test.
 type Verdict struct {
 	Host    []Test
 	Guest   []Test
+	TooNew  []Test // the kernel is of a release before what they test
 	Nowhere []Test
 }
 
@@ -50,6 +51,8 @@ func Settle(e Evidence) Verdict {
 			v.Host = append(v.Host, t)
 		case e.Guest[t].ran():
 			v.Guest = append(v.Guest, t)
+		case len(e.Report[t].TooOld()) > 0:
+			v.TooNew = append(v.TooNew, t)
 		default:
 			v.Nowhere = append(v.Nowhere, t)
 		}
@@ -60,6 +63,9 @@ func Settle(e Evidence) Verdict {
 // Print writes the summary line and, above it, each test that ran nowhere with what is known about it.
 func (v Verdict) Print(w io.Writer, e Evidence) error {
 	var b strings.Builder
+	for _, t := range v.TooNew {
+		fmt.Fprintf(&b, "too new for this kernel: %s, needs %s\n", t, strings.Join(e.Report[t].TooOld(), ", "))
+	}
 	for _, t := range v.Nowhere {
 		fmt.Fprintf(&b, "ran nowhere: %s (host: %s, guest: %s", t, e.Host[t], e.Guest[t])
 		if missing := e.Report[t].missing(); len(missing) > 0 {
@@ -67,7 +73,11 @@ func (v Verdict) Print(w io.Writer, e Evidence) error {
 		}
 		b.WriteString(")\n")
 	}
-	fmt.Fprintf(&b, "kernel tests: %d on the host, %d in the guest, %d nowhere\n", len(v.Host), len(v.Guest), len(v.Nowhere))
+	fmt.Fprintf(&b, "kernel tests: %d on the host, %d in the guest, %d nowhere", len(v.Host), len(v.Guest), len(v.Nowhere))
+	if len(v.TooNew) > 0 {
+		fmt.Fprintf(&b, ", %d too new", len(v.TooNew))
+	}
+	b.WriteString("\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

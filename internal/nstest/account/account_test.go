@@ -23,16 +23,19 @@ func TestSettle(t *testing.T) {
 		gone     = test("m/b", "TestNeverStarted")
 		failed   = test("m/b", "TestFails")
 		lost     = test("m/c", "TestLostInGuest")
+		tooNew   = test("m/c", "TestTooNew")
 	)
 	e := account.Evidence{
-		Declared: []account.Test{host, deferred, hidden, gone, failed, lost},
+		Declared: []account.Test{host, deferred, hidden, gone, failed, lost, tooNew},
 		Report: account.Report{
 			host:     {"nftables": account.AnswerRun},
 			deferred: {"nftables": account.AnswerRun, "ipvs": account.AnswerGuest},
 			sub:      {"vlan filtering": account.AnswerGuest},
 			lost:     {"ipvs": account.AnswerGuest},
+			tooNew:   {"nftables": account.AnswerRun, "nft-owner": account.AnswerOld},
 		},
-		Host: account.Results{host: account.Pass, deferred: account.Skipped, sub: account.Skipped, hidden: account.Skipped, failed: account.Fail},
+		Host: account.Results{host: account.Pass, deferred: account.Skipped, sub: account.Skipped, hidden: account.Skipped, failed: account.Fail,
+			tooNew: account.Skipped},
 		Guest: account.Report{
 			deferred: {"nftables": account.AnswerRun, "ipvs": account.AnswerRun},
 			sub:      {"vlan filtering": account.AnswerRun},
@@ -43,16 +46,24 @@ func TestSettle(t *testing.T) {
 	require.Equal(t, account.Verdict{
 		Host:    []account.Test{host, failed},
 		Guest:   []account.Test{deferred, sub},
+		TooNew:  []account.Test{tooNew},
 		Nowhere: []account.Test{gone, hidden, lost},
 	}, v)
 
 	var out strings.Builder
 	require.NoError(t, v.Print(&out, e))
-	require.Equal(t, ""+
+	require.Equal(t, "too new for this kernel: m/c TestTooNew, needs nft-owner\n"+
 		"ran nowhere: m/b TestNeverStarted (host: not started, guest: not started)\n"+
 		"ran nowhere: m/b TestSkipsItself (host: skipped, guest: not started)\n"+
 		"ran nowhere: m/c TestLostInGuest (host: not started, guest: lacks ipvs; needs ipvs)\n"+
-		"kernel tests: 2 on the host, 2 in the guest, 3 nowhere\n", out.String())
+		"kernel tests: 2 on the host, 2 in the guest, 3 nowhere, 1 too new\n", out.String())
+}
+
+func TestTooOld(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"a", "b"}, account.Asked{"a": account.AnswerOld, "b": account.AnswerOld, "c": account.AnswerRun}.TooOld())
+	require.Empty(t, account.Asked{"a": account.AnswerOld, "b": account.AnswerSkip}.TooOld(), "something else was missing too")
+	require.Empty(t, account.Asked{"a": account.AnswerRun}.TooOld())
 }
 
 func TestReadReport(t *testing.T) {

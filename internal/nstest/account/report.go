@@ -24,6 +24,7 @@ const (
 	AnswerRun   Answer = "run"   // the feature is there
 	AnswerSkip  Answer = "skip"  // it is missing and the test was skipped
 	AnswerGuest Answer = "guest" // it is missing and the test was left to the guest
+	AnswerOld   Answer = "old"   // it is missing because the kernel is of an earlier release
 )
 
 // ReadReport reads all files of a folder that was PODPLUMB_KERNEL_REPORT. A folder that does not exist is an error.
@@ -57,7 +58,7 @@ func (r Report) read(in io.Reader) error {
 			return fmt.Errorf("line %d: %d fields, want 4: %q", n, len(f), lines.Text())
 		}
 		answer, test := Answer(f[0]), Test{Package: f[1], Name: f[2]}
-		if answer != AnswerRun && answer != AnswerSkip && answer != AnswerGuest {
+		if !slices.Contains([]Answer{AnswerRun, AnswerSkip, AnswerGuest, AnswerOld}, answer) {
 			return fmt.Errorf("line %d: unknown answer %q", n, f[0])
 		}
 		if r[test] == nil {
@@ -72,6 +73,17 @@ func (r Report) read(in io.Reader) error {
 
 // ran reports whether nothing kept the test from doing its work.
 func (a Asked) ran() bool { return len(a) > 0 && len(a.missing()) == 0 }
+
+// TooOld lists the features that the kernel was too old for, if those are all that was missing.
+func (a Asked) TooOld() []string {
+	missing := a.missing()
+	for _, feature := range missing {
+		if a[feature] != AnswerOld {
+			return nil
+		}
+	}
+	return missing
+}
 
 // String says what came of the test.
 func (a Asked) String() string {

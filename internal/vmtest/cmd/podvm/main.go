@@ -21,6 +21,7 @@ const usage = `podvm runs compiled Go tests in a virtual machine (QEMU, software
   podvm exec [flags] TESTBINARY [test flags]     for go test -exec "podvm exec"
   podvm run [flags] -- TESTBINARY [test flags]   the same, for people; several: podvm run [flags] -- A.test B.test -- [test flags]
   podvm report [flags] DIR [-- test flags]       run the tests that a host run deferred into DIR
+  podvm packages [flags] PACKAGE... [-- test flags]   run all kernel tests of these packages, by import path, in one boot
   podvm fetch [flags]                            download the kernel, print its folder
   podvm check                                    say which packages are missing
 
@@ -67,6 +68,8 @@ func run(ctx context.Context, args []string) (int, error) {
 			return 2, errors.New("podvm: report: which folder?")
 		}
 		return runReport(ctx, c, rest[0], rest[1:], o.verbose)
+	case "packages":
+		return runPackages(ctx, c, rest, o.verbose)
 	case "fetch":
 		image, err := vmtest.Fetch(ctx, c.Kernel)
 		if err != nil {

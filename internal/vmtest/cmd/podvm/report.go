@@ -4,21 +4,20 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/podplumb/podplumb/internal/vmtest"
 )
 
-// runReport compiles the packages that a host run's report names and runs the deferred tests in one boot.
+// runReport runs the tests that a host run deferred into dir.
 func runReport(ctx context.Context, c vmtest.Config, dir string, flags []string, verbose bool) (int, error) {
-	if len(flags) > 0 && flags[0] == "--" {
-		flags = flags[1:]
-	}
 	deferred, err := vmtest.ReadReport(dir)
 	if err != nil {
 		return exitFault, err
@@ -26,6 +25,41 @@ func runReport(ctx context.Context, c vmtest.Config, dir string, flags []string,
 	if len(deferred) == 0 {
 		fmt.Println("no test was deferred to the guest")
 		return 0, nil
+	}
+	report := os.Getenv("PODPLUMB_KERNEL_REPORT")
+	if report == "" {
+		report = dir
+	}
+	return runTests(ctx, c, deferred, report, flags, verbose)
+}
+
+// runPackages runs all kernel tests of the packages, which the sources below the working folder declare.
+func runPackages(ctx context.Context, c vmtest.Config, args []string, verbose bool) (int, error) {
+	paths, flags := args, []string(nil)
+	if i := slices.Index(args, "--"); i >= 0 {
+		paths, flags = args[:i], args[i+1:]
+	}
+	if len(paths) == 0 {
+		return 2, errors.New("podvm: packages: which?")
+	}
+	tests, err := vmtest.KernelTests(".", paths)
+	if err != nil {
+		return exitFault, err
+	}
+	report := os.Getenv("PODPLUMB_KERNEL_REPORT")
+	if report == "" {
+		if report, err = os.MkdirTemp("", "podvm-report-"); err != nil {
+			return exitFault, err
+		}
+		defer os.RemoveAll(report)
+	}
+	return runTests(ctx, c, tests, report, flags, verbose)
+}
+
+// runTests compiles the packages and runs the tests in one boot. What the guest reports goes into the folder.
+func runTests(ctx context.Context, c vmtest.Config, tests []vmtest.Deferred, report string, flags []string, verbose bool) (int, error) {
+	if len(flags) > 0 && flags[0] == "--" {
+		flags = flags[1:]
 	}
 	if err := vmtest.Check(); err != nil {
 		return exitFault, err
@@ -37,7 +71,7 @@ func runReport(ctx context.Context, c vmtest.Config, dir string, flags []string,
 	defer os.RemoveAll(work)
 	var jobs []vmtest.Job
 	var outs []*packageOutput
-	for i, d := range deferred {
+	for i, d := range tests {
 		binary := filepath.Join(work, fmt.Sprint(i)+".test")
 		folder, err := compile(ctx, d.ImportPath, binary)
 		if err != nil {
@@ -49,20 +83,21 @@ func runReport(ctx context.Context, c vmtest.Config, dir string, flags []string,
 			return exitFault, err
 		}
 		out := &packageOutput{w: os.Stdout, verbose: verbose}
-		job.Stdout, job.Stderr = out, out
-		if job.Report == "" {
-			job.Report = dir
-		}
+		job.Stdout, job.Stderr, job.Report = out, out, report
 		jobs, outs = append(jobs, job), append(outs, out)
 	}
-	ended := 0
 	results, runErr := vmtest.Run(ctx, c, jobs)
 	code := 0
 	for i, r := range results {
-		ended++
-		missed := deferred[i].Missed(outs[i].all.Bytes())
+		missed, tooNew, err := tests[i].Judge(outs[i].all.Bytes(), report)
+		if err != nil {
+			return exitFault, err
+		}
+		for _, line := range tooNew {
+			fmt.Printf("    too new for the guest's kernel: %s\n", line)
+		}
 		if r.Err() == nil && len(missed) == 0 {
-			fmt.Printf("ok  \t%s\t%.3fs\t(guest: %d tests)\n", deferred[i].ImportPath, r.Elapsed.Seconds(), len(deferred[i].Tests))
+			fmt.Printf("ok  \t%s\t%.3fs\t(guest: %d tests)\n", tests[i].ImportPath, r.Elapsed.Seconds(), len(tests[i].Tests)-len(tooNew))
 			continue
 		}
 		code = 1
@@ -73,11 +108,11 @@ func runReport(ctx context.Context, c vmtest.Config, dir string, flags []string,
 		if err := r.Err(); err != nil && (r.Signal != "" || r.TimedOut) {
 			fmt.Println(err)
 		}
-		fmt.Printf("FAIL\t%s\t%.3fs\t(guest)\n", deferred[i].ImportPath, r.Elapsed.Seconds())
+		fmt.Printf("FAIL\t%s\t%.3fs\t(guest)\n", tests[i].ImportPath, r.Elapsed.Seconds())
 	}
 	if runErr != nil {
-		for i, d := range deferred[ended:] {
-			outs[ended+i].show()
+		for i, d := range tests[len(results):] {
+			outs[len(results)+i].show()
 			fmt.Printf("FAIL\t%s\t(guest: did not end)\n", d.ImportPath)
 		}
 		return exitFault, runErr
