@@ -61,7 +61,10 @@ type Stream struct {
 	Conn net.Conn
 
 	Direction Direction
-	Protocol  Protocol // HTTP1 or HTTP2
+
+	// Protocol is HTTP1 or HTTP2: what was seen, or what is declared, in which
+	// case a client may yet speak the other.
+	Protocol Protocol
 
 	// Source is the client. Destination is where the client meant to go: the
 	// address of a Service, or of a pod or anything else; inbound it is an

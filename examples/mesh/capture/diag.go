@@ -1,0 +1,102 @@
+package capture
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/netns"
+)
+
+// diag asks a network namespace for its sockets (linux/sock_diag.h,
+// linux/inet_diag.h).
+type diag struct {
+	mu   sync.Mutex
+	conn *netlink.Conn
+}
+
+func openDiag(ns *netns.NS) (*diag, error) {
+	d := &diag{}
+	open := func() error {
+		var err error
+		d.conn, err = netlink.Dial(unix.NETLINK_INET_DIAG, nil)
+		return err
+	}
+	if ns != nil {
+		return d, ns.Do(open)
+	}
+	return d, open()
+}
+
+const (
+	sockDiagByFamily = 20
+	tcpListen        = 10 // TCP_LISTEN of linux/tcp_states.h
+	requestLen       = 56 // struct inet_diag_req_v2
+	messageLen       = 72 // struct inet_diag_msg
+	sourcePort       = 4  // in it
+	sourceAddr       = 8
+)
+
+// listening returns the TCP ports that others can connect to, sorted, without
+// the proxy's own.
+func (d *diag) listening() ([]uint16, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var ports []uint16
+	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
+		found, err := d.ask(family)
+		if err != nil {
+			return nil, fmt.Errorf("list sockets: %w", err)
+		}
+		ports = append(ports, found...)
+	}
+	slices.Sort(ports)
+	ports = slices.Compact(ports)
+	return slices.DeleteFunc(ports, func(p uint16) bool { return p == OutboundPort || p == InboundPort || p == DNSPort }), nil
+}
+
+// tries is how often a list is asked for that changed while it was made.
+const tries = 5
+
+func (d *diag) ask(family byte) ([]uint16, error) {
+	request := make([]byte, requestLen)
+	request[0], request[1] = family, unix.IPPROTO_TCP
+	binary.NativeEndian.PutUint32(request[4:], 1<<tcpListen)
+	for try := 1; ; try++ {
+		if err := d.conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return nil, err
+		}
+		answers, err := d.conn.Execute(netlink.Message{
+			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: request,
+		})
+		if errors.Is(err, unix.EINTR) && try < tries {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		var ports []uint16
+		for _, m := range answers {
+			if len(m.Data) < messageLen {
+				return nil, fmt.Errorf("an answer of %d bytes is too short", len(m.Data))
+			}
+			addr := netip.AddrFrom4([4]byte(m.Data[sourceAddr:]))
+			if family == unix.AF_INET6 {
+				addr = netip.AddrFrom16([16]byte(m.Data[sourceAddr:])).Unmap()
+			}
+			if !addr.IsLoopback() {
+				ports = append(ports, binary.BigEndian.Uint16(m.Data[sourcePort:]))
+			}
+		}
+		return ports, nil
+	}
+}
+
+func (d *diag) close() error { return d.conn.Close() }
