@@ -47,7 +47,7 @@ type pod struct {
 	processes []*container.Process
 	commands  []*command
 	probe     uint16          // TCP port on which a container of ours answers
-	foreign   map[string]bool // ports such as "TCP/80" that a command serves instead
+	foreign   map[string]bool // ports such as "TCP/80" that a command or a DNS server serves instead
 }
 
 // build makes the cluster, one layer upon the other.
@@ -58,6 +58,7 @@ func (c *cluster) build(ctx context.Context) error {
 		report.Step{Title: "bridge on each node, eth0 of the pods", Do: c.attachPods},
 		report.Step{Title: "overlay: VXLAN between the nodes", Do: c.joinNodes},
 		report.Step{Title: "masquerading and Services on each node", Do: c.serve},
+		report.Step{Title: "cluster DNS", Do: c.startNames},
 		report.Step{Title: "containers", Do: c.startContainers},
 	)
 }
@@ -95,6 +96,11 @@ func (c *cluster) makeNamespaces(context.Context) (string, error) {
 	for _, p := range c.pods {
 		if p.ns, err = c.run.NetNS("pod." + p.Object.Namespace + "." + p.Object.Name); err != nil {
 			return "", err
+		}
+		if text := c.layout.ResolvConf(&p.Object); text != "" {
+			if err := c.run.Etc(p.ns, "resolv.conf", []byte(text)); err != nil {
+				return "", err
+			}
 		}
 	}
 	return fmt.Sprintf("%d, named %s*", 2+len(c.nodes)+len(c.pods), c.run.Prefix()), nil

@@ -24,12 +24,18 @@ type command struct {
 // startPod starts a process for every container of the pod, which listens on the container's ports, and the commands that
 // the pod's annotations name. The commands come last: they find the containers listening.
 func (c *cluster) startPod(ctx context.Context, p *pod) error {
-	base := container.Config{NetNS: p.ns, Run: c.run.Name, Pod: p.Name(), Detach: c.detach}
+	base := container.Config{NetNS: p.ns, Run: c.run.Name, Pod: p.Name(), Detach: c.detach, Etc: true}
 	for _, spec := range manifest.Containers(&p.Object.Spec) {
 		ports := listenOn(spec)
 		if p.Object.Annotations[manifest.Command+"."+spec.Name] != "" {
 			for _, port := range spec.Ports {
-				p.foreign[fmt.Sprintf("%s/%d", port.Protocol, port.ContainerPort)] = true
+				p.serves(port)
+			}
+			continue
+		}
+		if spec.Image == dnsImage {
+			if err := c.startDNS(ctx, p, base, &spec); err != nil {
+				return err
 			}
 			continue
 		}
@@ -54,6 +60,11 @@ func (c *cluster) startPod(ctx context.Context, p *pod) error {
 		}
 	}
 	return nil
+}
+
+// serves notes a port on which no container of ours answers, but something else.
+func (p *pod) serves(port corev1.ContainerPort) {
+	p.foreign[fmt.Sprintf("%s/%d", port.Protocol, port.ContainerPort)] = true
 }
 
 // listenOn names the ports of a container for container.Serve.

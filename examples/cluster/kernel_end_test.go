@@ -62,7 +62,7 @@ func TestKilled(t *testing.T) {
 		left := len(machine.Traces(t)) > 0
 		if i%2 == 0 {
 			stdout, _ := machine.Run(t, 0)
-			require.Contains(t, stdout, "taken down: 8 namespaces")
+			require.Contains(t, stdout, "taken down: 10 namespaces")
 		} else {
 			stdout, _ := machine.Run(t, 0, "-down")
 			require.Truef(t, left || strings.HasPrefix(stdout, "nothing to remove"), stdout)

@@ -23,6 +23,8 @@ func TestVirtualServers(t *testing.T) {
 	require.NotContains(t, stdout, "FAILED")
 	require.Contains(t, stdout, "\nok      Service my-service at 10.96.0.10:80/TCP\n")
 	require.Contains(t, stdout, "\nok      Service my-service at [fd00:10:96::a]:80/TCP\n")
+	require.Contains(t, stdout, "\nok      Service kube-system/kube-dns at [fd00:10:96::35]:53/UDP\n")
+	require.Contains(t, stdout, "\nok      names: 18 questions from pods, every answer as the manifests say\n")
 	for _, node := range []string{"node-a", "node-b"} {
 		require.Regexp(t, "virtual servers of "+node+`\n  IP Virtual Server version 1\.2\.1 \(size=\d+\)\n(?s:.*?)\n  TCP  10\.96\.0\.10:80 rr\n`+
 			server("10.244.1.5:8080")+server("10.244.1.6:8080")+server("10.244.2.3:8080"), stdout)

@@ -18,7 +18,7 @@ import (
 func TestPoliciesStay(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
 	stdout, _ := machine.Run(t, 0, "-keep")
-	require.Contains(t, stdout, "26 go through and 6 are refused, as policy.Evaluate says")
+	require.Contains(t, stdout, "50 go through and 22 are refused, as policy.Evaluate says")
 	for _, tt := range []struct {
 		from, to string
 		answers  bool

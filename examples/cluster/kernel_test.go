@@ -40,12 +40,15 @@ func TestShipped(t *testing.T) {
 	require.NotContains(t, stdout, "FAILED")
 	require.NotContains(t, stdout, "\x1b", "colour where there is no terminal")
 	for _, want := range []string{
-		"\nok      1. every pod has an address of its own: 4 pods, 8 addresses",
-		"\nok      2. every pod reaches every other pod without NAT: 24 connections between 12 pairs of pods\n",
-		"\nok      3. every node reaches every pod without NAT: 16 connections from 2 nodes to 4 pods\n",
+		"\nok      1. every pod has an address of its own: 6 pods, 12 addresses",
+		"\nok      2. every pod reaches every other pod without NAT: 60 connections between 30 pairs of pods\n",
+		"\nok      3. every node reaches every pod without NAT: 24 connections from 2 nodes to 6 pods\n",
 		"\nok      4. the address that a pod sees itself as is the one that others see: ",
 		"\nok      Service my-service at 10.96.0.10:80/TCP\n",
 		"\nok      Service my-service at [fd00:10:96::a]:80/TCP\n",
+		"\nok      Service kube-system/kube-dns at [fd00:10:96::35]:53/UDP\n",
+		"\nok      names: ",
+		"          pod-1  A myapp: 10.244.1.5 10.244.1.6 10.244.2.3\n",
 	} {
 		require.Contains(t, stdout, want)
 	}
@@ -190,7 +193,7 @@ spec:
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			machine := kerneltest.NewMachine(t)
-			stdout, _ := machine.Run(t, test.code, append([]string{"-f", directory(t, test.text)}, test.args...)...)
+			stdout, _ := machine.Run(t, test.code, append([]string{"-dns=false", "-f", directory(t, test.text)}, test.args...)...)
 			for _, want := range test.want {
 				require.Contains(t, stdout, want)
 			}
@@ -241,7 +244,7 @@ func TestKeepAndDown(t *testing.T) {
 	require.Equal(t, before, machine.Traces(t))
 
 	stdout, _ = machine.Run(t, 0, "-down")
-	require.Equal(t, "taken down: 8 namespaces and 5 processes\n", stdout)
+	require.Equal(t, "taken down: 10 namespaces and 9 processes\n", stdout)
 	machine.NothingLeft(t)
 	stdout, _ = machine.Run(t, 0, "-down")
 	require.Equal(t, fmt.Sprintf("nothing to remove: no cluster %q is here\n", machine.Name), stdout)

@@ -35,12 +35,16 @@ type options struct {
 	name      string
 	nodes     int
 	backend   string
+	dns       bool
 	keep      bool
 	down      bool
 }
 
 // Run is the example.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == dnsCommand {
+		return runDNS(ctx, args[1:], stdout, stderr)
+	}
 	var o options
 	out := report.New(stdout)
 	flags := flag.NewFlagSet("cluster", flag.ContinueOnError)
@@ -48,6 +52,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.name, "name", "demo", "name of the cluster, part of the names of its namespaces")
 	flags.IntVar(&o.nodes, "nodes", 2, "number of nodes when the manifests declare none")
 	flags.StringVar(&o.backend, "backend", "nat", "what serves the Services on each node: nat or ipvs")
+	flags.BoolVar(&o.dns, "dns", true, "run the cluster's DNS server, unless the manifests have one")
 	flags.BoolVar(&o.keep, "keep", false, "leave the cluster running")
 	flags.BoolVar(&o.down, "down", false, "remove the cluster that was kept, or that a killed run has left")
 	run.Verbosity(flags, &out.Verbose, "print what is changed in the kernel and all evidence")
@@ -86,6 +91,9 @@ func read(o options, out *report.Printer, stderr io.Writer) (layout.Cluster, int
 		fsys, root, where = os.DirFS(dir), file, o.manifests
 	}
 	set, err := manifest.Read(fsys, root)
+	if err == nil && o.dns {
+		err = addDNS(&set)
+	}
 	var plan layout.Cluster
 	if err == nil {
 		plan, err = layout.Arrange(set, o.nodes)

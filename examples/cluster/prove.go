@@ -29,7 +29,7 @@ func (c *cluster) prove(ctx context.Context) error {
 	if !c.out.Conditions(results, lines) {
 		faults = append(faults, errors.New("not every condition of the network model holds"))
 	}
-	for _, prove := range []func(context.Context) error{c.proveOutside, c.proveServices, c.proveCommands} {
+	for _, prove := range []func(context.Context) error{c.proveOutside, c.proveServices, c.proveNames, c.proveCommands} {
 		if err := prove(ctx); err != nil {
 			faults = append(faults, err)
 		}

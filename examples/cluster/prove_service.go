@@ -38,7 +38,7 @@ func (c *cluster) proveServices(ctx context.Context) error {
 			}
 			for _, ip := range svc.Spec.ClusterIPs {
 				frontend := netip.AddrPortFrom(netip.MustParseAddr(ip), uint16(port.Port))
-				proof := &proof{svc: svc, port: port, frontend: frontend, pods: selected}
+				proof := &proof{svc: svc, port: port, frontend: frontend, pods: selected, dns: svc == c.layout.DNS()}
 				proof.local = svc.Spec.InternalTrafficPolicy != nil && *svc.Spec.InternalTrafficPolicy == corev1.ServiceInternalTrafficPolicyLocal
 				lines, err := proof.run(ctx, c.clients(selected))
 				if ctx.Err() != nil {
@@ -92,6 +92,7 @@ type proof struct {
 	frontend netip.AddrPort
 	pods     []*pod
 	local    bool // only pods on the client's node may answer
+	dns      bool // they are DNS servers
 }
 
 // run returns a line for every client.
@@ -115,7 +116,7 @@ func (p *proof) ask(ctx context.Context, client client) (string, error) {
 	switch {
 	case len(endpoints) == 0:
 		return p.refused(ctx, client)
-	case foreign:
+	case foreign && !p.dns:
 		return p.connects(ctx, client)
 	}
 	return p.spread(ctx, client, endpoints)
@@ -154,6 +155,9 @@ func (p *proof) spread(ctx context.Context, client client, endpoints map[netip.A
 	ask := container.Ask
 	if p.port.Protocol == corev1.ProtocolUDP {
 		ask = container.AskUDP
+	}
+	if p.dns {
+		ask = askDNS(strings.ToLower(string(p.port.Protocol)), p.svc.Namespace)
 	}
 	counts := map[netip.AddrPort]int{}
 	requests := 0

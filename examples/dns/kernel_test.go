@@ -15,13 +15,13 @@ import (
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
 
-	main "github.com/podplumb/podplumb/examples/dns"
+	"github.com/podplumb/podplumb/examples/dns/agent"
 	"github.com/podplumb/podplumb/examples/internal/kerneltest"
 	"github.com/podplumb/podplumb/netns"
 	"github.com/podplumb/podplumb/veth"
 )
 
-func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m, main.Run)) }
+func TestMain(m *testing.M) { os.Exit(kerneltest.Main(m, agent.Run)) }
 
 // network is a server and a pod that are joined by a link.
 type network struct{ server, pod *netns.NS }
@@ -57,7 +57,7 @@ func serve(t *testing.T, args ...string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan int)
 	stderr := new(buffer)
-	go func() { done <- main.Run(ctx, args, io.Discard, stderr) }()
+	go func() { done <- agent.Run(ctx, args, io.Discard, stderr) }()
 	t.Cleanup(func() { cancel(); require.Zero(t, <-done, stderr.String()) })
 	kerneltest.Eventually(t, "the server listens", func() bool { return strings.Contains(stderr.String(), "serving") })
 }
@@ -131,7 +131,7 @@ func TestReadme(t *testing.T) {
 	for _, question := range []string{"web.shop.svc.cluster.local", "_sql._tcp.db.shop.svc.cluster.local SRV", "payments.shop.svc.cluster.local A", "nobody.shop.svc.cluster.local A"} {
 		var out, errs strings.Builder
 		args := append([]string{"-f", "shop", "ask"}, strings.Fields(question)...)
-		require.Zero(t, main.Run(t.Context(), args, &out, &errs), errs.String())
+		require.Zero(t, agent.Run(t.Context(), args, &out, &errs), errs.String())
 		readme, err := os.ReadFile("README.md")
 		require.NoError(t, err)
 		machine.Readme(t, string(readme), "go run ./examples/dns -f examples/dns/shop ask "+question, "dns", out.String())
@@ -150,7 +150,7 @@ func TestUsage(t *testing.T) {
 	} {
 		var errs strings.Builder
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		require.NotZero(t, main.Run(ctx, args, io.Discard, &errs), want)
+		require.NotZero(t, agent.Run(ctx, args, io.Discard, &errs), want)
 		cancel()
 		require.Contains(t, errs.String(), want)
 	}

@@ -54,6 +54,7 @@ func writeImage(w io.Writer, c Config, kernel Image, jobs []Job) error {
 	}
 	cpio.symlink(guestProbe, "/init")
 	cpio.bytes("/etc/hosts", 0o644, []byte("127.0.0.1 localhost\n::1 localhost\n"))
+	cpio.bytes("/etc/resolv.conf", 0o644, nil) // of a pod another one lies over it
 	for _, name := range hostFiles {
 		if _, err := os.Stat(name); err == nil {
 			if err := cpio.file(name, name); err != nil {

@@ -33,6 +33,7 @@ type Cluster struct {
 	Nodes    []Node
 	Pods     []Pod            // in the order of the manifests, Deployments after Pods
 	Services []corev1.Service // those with cluster IPs, all of them assigned in Spec.ClusterIPs
+	Names    []corev1.Service // those that are names alone: headless ones and ExternalNames
 
 	Underlay      []Network      // the network that joins the nodes, one entry a family
 	PodRanges     []netip.Prefix // everything that pods have addresses in

@@ -230,7 +230,9 @@ func TestClusterIPs(t *testing.T) {
 	require.Equal(t, []string{"a [10.96.0.3]", "b [10.96.0.2]", "c [fd00:10:96::2]", "d [fd00:10:96::3 10.96.0.4]", "e [fd00:99::1 10.96.0.5]", "h [10.43.0.7]"}, places(cluster)[2:])
 	require.True(t, covered(cluster.ServiceRanges, netip.MustParsePrefix("fd00:99::1/128")))
 	require.True(t, covered(cluster.ServiceRanges, netip.MustParsePrefix("10.43.0.7/32")))
-	require.Contains(t, cluster.Warnings, "Service default/f is headless: it is DNS alone and is not served")
+	require.Len(t, cluster.Names, 2)
+	require.Equal(t, "f", cluster.Names[0].Name)
+	require.Equal(t, "g", cluster.Names[1].Name)
 }
 
 func TestFaults(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/rand"
 
 	"github.com/podplumb/podplumb/examples/internal/manifest"
@@ -55,6 +56,7 @@ func Expand(deployment *appsv1.Deployment) []corev1.Pod {
 	text, _ := json.Marshal(template)
 	hash := rand.SafeEncodeString(fmt.Sprint(digest(text)))
 	owner := deployment.Name + "-" + hash
+	uid := types.UID(fmt.Sprintf("%08x-0000-4000-8000-%012x", digest([]byte(deployment.Namespace)), digest([]byte(owner))))
 	controller := true
 	var pods []corev1.Pod
 	for i := range *deployment.Spec.Replicas {
@@ -65,7 +67,7 @@ func Expand(deployment *appsv1.Deployment) []corev1.Pod {
 		pod.GenerateName = owner + "-"
 		pod.Labels = maps.Clone(template.Labels)
 		pod.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = hash
-		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, Controller: &controller}}
+		pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: owner, UID: uid, Controller: &controller}}
 		for _, other := range pods {
 			if other.Name == pod.Name { // two of the hundred thousand suffixes met
 				pod.Name += fmt.Sprint(i)

@@ -17,11 +17,8 @@ func (a *arranger) arrangeServices() {
 	for i := range a.set.Services {
 		svc := a.set.Services[i].DeepCopy()
 		switch {
-		case svc.Spec.Type == corev1.ServiceTypeExternalName:
-			continue // the manifest package has said so
-		case svc.Spec.ClusterIP == corev1.ClusterIPNone:
-			a.cluster.Warnings = append(a.cluster.Warnings,
-				fmt.Sprintf("Service %s/%s is headless: it is DNS alone and is not served", svc.Namespace, svc.Name))
+		case svc.Spec.Type == corev1.ServiceTypeExternalName, svc.Spec.ClusterIP == corev1.ClusterIPNone:
+			a.cluster.Names = append(a.cluster.Names, *svc)
 			continue
 		}
 		for j, text := range svc.Spec.ClusterIPs {

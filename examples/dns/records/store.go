@@ -187,6 +187,9 @@ func describe(object *corev1.Service, all map[string]*discoveryv1.EndpointSlice)
 		p := &object.Spec.Ports[i]
 		svc.ports = append(svc.ports, port{p.Name, protocol(p.Protocol), uint16(p.Port)})
 	}
+	if len(svc.ports) == 0 {
+		svc.ports = []port{{}} // its addresses have a name all the same
+	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		svc.endpoints = append(svc.endpoints, endpoints(all[name], object.Spec.PublishNotReadyAddresses)...)
 	}

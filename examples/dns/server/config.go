@@ -41,6 +41,10 @@ type Config struct {
 	// namespace is known, as CoreDNS's "pods insecure" does. Default: they do not exist.
 	Pods bool
 
+	// ID is what the server calls itself when asked for id.server or hostname.bind in class CHAOS (RFC 4892). Default: it
+	// refuses to tell.
+	ID string
+
 	// TTL of answers, positive and negative (RFC 2308). Default 5 s; at most an hour.
 	TTL time.Duration
 

@@ -30,6 +30,7 @@ func Serve(ctx context.Context, config Config) error {
 		}
 		site.AddPlugin(counters.plugin)
 	}
+	site.AddPlugin(func(next plugin.Handler) plugin.Handler { return identity{config.ID, next} })
 	site.AddPlugin(func(next plugin.Handler) plugin.Handler { names.next = next; return names })
 	if len(config.Upstream) > 0 {
 		forwarder := newForwarder(config.Upstream)

@@ -63,30 +63,38 @@ func AskThrough(ctx context.Context, dial Dialer, via netip.AddrPort, to string)
 }
 
 func get(ctx context.Context, dial Dialer, target string) (Asked, error) {
-	var from netip.AddrPort
+	var asked Asked
+	if err := fetch(ctx, dial, target, &asked.Answer, &asked.From); err != nil {
+		return Asked{}, err
+	}
+	return asked, nil
+}
+
+// fetch asks a container and decodes what it says. from is set to the client's own address, unless it is nil.
+func fetch(ctx context.Context, dial Dialer, target string, into any, from *netip.AddrPort) error {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
-		if err == nil {
-			from = unmap(conn.LocalAddr().(*net.TCPAddr).AddrPort())
+		if err == nil && from != nil {
+			*from = unmap(conn.LocalAddr().(*net.TCPAddr).AddrPort())
 		}
 		return conn, err
 	}}
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return Asked{}, err
+		return err
 	}
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
-		return Asked{}, err
+		return err
 	}
 	defer response.Body.Close()
 	body := io.LimitReader(response.Body, 1<<16)
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(body)
-		return Asked{}, fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(text)))
+		return fmt.Errorf("%s: %s", response.Status, strings.TrimSpace(string(text)))
 	}
-	return decode(body, from)
+	return decode(body, into)
 }
 
 // AskUDP sends one datagram and returns the answer.
@@ -104,15 +112,15 @@ func AskUDP(ctx context.Context, dial Dialer, to netip.AddrPort) (Asked, error) 
 	if _, err := conn.Write([]byte("who are you?\n")); err != nil {
 		return Asked{}, err
 	}
-	return decode(conn, unmap(conn.LocalAddr().(*net.UDPAddr).AddrPort()))
+	asked := Asked{From: unmap(conn.LocalAddr().(*net.UDPAddr).AddrPort())}
+	return asked, decode(conn, &asked.Answer)
 }
 
-func decode(r io.Reader, from netip.AddrPort) (Asked, error) {
-	asked := Asked{From: from}
-	if err := json.NewDecoder(r).Decode(&asked.Answer); err != nil {
-		return Asked{}, fmt.Errorf("not the answer of a container: %w", err)
+func decode(r io.Reader, into any) error {
+	if err := json.NewDecoder(r).Decode(into); err != nil {
+		return fmt.Errorf("not the answer of a container: %w", err)
 	}
-	return asked, nil
+	return nil
 }
 
 // unmap writes IPv4 addresses as such: sockets of both families see them inside ::ffff:0:0/96.

@@ -38,6 +38,7 @@ type Config struct {
 	Log    *os.File  // where output goes; nil: nowhere
 	Tools  string    // directory for a link to this program, with which commands can say "ask HOST:PORT"; empty: they cannot
 	Env    []string  // environment in addition to this process's own, as NAME=value
+	Etc    bool      // what is in /etc/netns/NAME of the named NetNS, such as resolv.conf, lies over its namesakes in /etc
 }
 
 // Process is a running container.
@@ -140,7 +141,11 @@ func start(config Config, cmd *exec.Cmd) (*Process, error) {
 		}
 		cmd.Stdin = childEnd
 	}
-	err := config.NetNS.Start(cmd)
+	enter := config.NetNS.Start
+	if config.Etc {
+		enter = config.NetNS.StartMounted
+	}
+	err := enter(cmd)
 	if childEnd != nil {
 		childEnd.Close()
 	}

@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,7 +12,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 )
 
 // readyReport is what a container writes to readyFD when it listens on all ports. Anything else is its reason for giving up.
@@ -71,19 +69,13 @@ func run(pod, name string, ports []string) int {
 	}
 	fmt.Fprintln(ready, report)
 	ready.Close()
-	go followParent(failed)
+	go func() {
+		if waitForStarter() {
+			failed <- errStarterGone
+		}
+	}()
 	fmt.Fprintln(os.Stderr, <-failed)
 	return 1
-}
-
-// followParent ends the process when the pipe on standard input closes: its other end is in the process that has started it.
-func followParent(failed chan<- error) {
-	var stat syscall.Stat_t
-	if err := syscall.Fstat(0, &stat); err != nil || stat.Mode&syscall.S_IFMT != syscall.S_IFIFO {
-		return // detached
-	}
-	_, _ = io.Copy(io.Discard, os.Stdin) // nothing ever comes; it ends
-	failed <- errors.New("the process that started this one is gone")
 }
 
 // listen opens one port, in both address families, and serves it in the background.
@@ -109,11 +101,15 @@ func listen(pod, name, port string, failed chan<- error) (net.Addr, error) {
 }
 
 // handler answers every request with an [Answer] in JSON. With ?ask=HOST:PORT in the request it asks that container itself and
-// passes on what it got: a way to see the network from inside the pod.
+// passes on what it got, and with ?lookup=NAME&kind=A it answers with what it [Found]: ways to see the network from inside the pod.
 func handler(pod, name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if address := r.URL.Query().Get("ask"); address != "" {
 			passOn(w, r, address)
+			return
+		}
+		if name := r.URL.Query().Get("lookup"); name != "" {
+			look(w, r, r.URL.Query().Get("kind"), name)
 			return
 		}
 		own, err := Addresses()

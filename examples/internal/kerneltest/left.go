@@ -48,6 +48,9 @@ func (m *Machine) Traces(t testing.TB) []string {
 	names, err := filepath.Glob(filepath.Join(netns.RunDir, prefix+"*"))
 	require.NoError(t, err)
 	found = append(found, names...)
+	names, err = filepath.Glob(filepath.Join("/etc/netns", prefix+"*"))
+	require.NoError(t, err)
+	found = append(found, names...)
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	require.NoError(t, err)
 	for line := range strings.Lines(string(mounts)) {

@@ -72,7 +72,8 @@ func inUserNamespace() (int, error) {
 	return 0, err
 }
 
-// furnish gives the namespace a /run of its own, where named namespaces and locks are kept, and a loopback device that works.
+// furnish gives the namespace a /run of its own, where named namespaces and locks are kept, an /etc that it may write to, and a
+// loopback device that works.
 func furnish() error {
 	if err := unix.Mount("", "/", "none", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -83,12 +84,42 @@ func furnish() error {
 	if err := os.Mkdir(netns.RunDir, 0o755); err != nil {
 		return err
 	}
+	if err := ownEtc(); err != nil {
+		return err
+	}
 	ns, err := netns.Current()
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
 	return ns.LoopbackUp()
+}
+
+// ownEtc makes /etc a directory of links to what was there.
+func ownEtc() error {
+	const etc, real = "/etc", "/run/etc"
+	entries, err := os.ReadDir(etc)
+	if err != nil {
+		return err
+	}
+	if err := os.Mkdir(real, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount(etc, real, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("mount /etc elsewhere: %w", err)
+	}
+	if err := unix.Mount("tmpfs", etc, "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount a tmpfs: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == "netns" {
+			continue
+		}
+		if err := os.Symlink(filepath.Join(real, entry.Name()), filepath.Join(etc, entry.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Require skips the test where network namespaces cannot be made. With PODPLUMB_KERNEL_TESTS=must it fails it. What

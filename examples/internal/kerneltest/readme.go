@@ -19,7 +19,7 @@ var changing = []struct {
 	{regexp.MustCompile(`net:\[\d+\]`), "net:[ID]"},
 	{regexp.MustCompile(`process(es)? \d+( and \d+ are)?( in place of \d+)?`), "PROCESSES"},
 	{regexp.MustCompile(`\d+ requests`), "N requests"},
-	{regexp.MustCompile(`(pod-\d) \d+(,|\n)`), "$1 N$2"},
+	{regexp.MustCompile(`(pod-\d|coredns-[0-9a-z]+-[0-9a-z]+) \d+(,|\n)`), "$1 N$2"},
 }
 
 // Masked is the output of an example without what differs from run to run.

@@ -135,6 +135,23 @@ func Read(fsys fs.FS, root string) (Set, error) {
 	return set, nil
 }
 
+// Add puts the objects of another set behind those of s.
+func (s *Set) Add(other Set) {
+	s.Namespaces = append(s.Namespaces, other.Namespaces...)
+	s.Nodes = append(s.Nodes, other.Nodes...)
+	s.Pods = append(s.Pods, other.Pods...)
+	s.Deployments = append(s.Deployments, other.Deployments...)
+	s.Services = append(s.Services, other.Services...)
+	s.NetworkPolicies = append(s.NetworkPolicies, other.NetworkPolicies...)
+	s.ClusterNetworkPolicies = append(s.ClusterNetworkPolicies, other.ClusterNetworkPolicies...)
+	s.Warnings = append(s.Warnings, other.Warnings...)
+	for name, source := range other.sources {
+		if _, ok := s.sources[name]; !ok {
+			s.sources[name] = source
+		}
+	}
+}
+
 func list(fsys fs.FS, root string) ([]string, error) {
 	info, err := fs.Stat(fsys, root)
 	if err != nil {

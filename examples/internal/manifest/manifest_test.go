@@ -143,8 +143,6 @@ func TestWarnings(t *testing.T) {
 			`a.yaml: document 1 (line 1): Pod shop/a: no document declares the namespace "shop"; it is assumed to exist`},
 		"host network": {"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {hostNetwork: true, containers: [{name: c}]}\n",
 			"a.yaml: document 1 (line 1): Pod default/a: spec.hostNetwork: the pod has no network of its own and is not run"},
-		"external name": {"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {type: ExternalName, externalName: example.com}\n",
-			"a.yaml: document 1 (line 1): Service default/a: spec.type: an ExternalName is a DNS name and is not served"},
 		"affinity rules": {"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {affinity: {}, containers: [{name: c}]}\n",
 			"a.yaml: document 1 (line 1): Pod default/a: spec: affinity and topologySpreadConstraints are not looked at: pods are spread evenly"},
 		"host port": {"apiVersion: v1\nkind: Pod\nmetadata: {name: a}\nspec: {containers: [{name: c, ports: [{containerPort: 1, hostPort: 2}]}]}\n",

@@ -155,7 +155,9 @@ func checkService(svc *corev1.Service, c *checker) {
 	switch svc.Spec.Type {
 	case corev1.ServiceTypeClusterIP, corev1.ServiceTypeNodePort, corev1.ServiceTypeLoadBalancer:
 	case corev1.ServiceTypeExternalName:
-		c.warn("spec.type: an ExternalName is a DNS name and is not served")
+		if err := validation.IsDNS1123Subdomain(strings.TrimSuffix(svc.Spec.ExternalName, ".")); err != nil {
+			c.each("spec.externalName", err)
+		}
 		return
 	default:
 		c.add("spec.type", "%q is not ClusterIP, NodePort, LoadBalancer or ExternalName", svc.Spec.Type)

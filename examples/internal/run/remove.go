@@ -77,12 +77,13 @@ func (r *Run) remove() (Removed, error) {
 		removed.Namespaces++
 	}
 	removed.Inside = inside(ids)
+	faults = append(faults, r.removeEtc())
 	files, _ := filepath.Glob(filepath.Join(r.Path(), "*")) // the pattern is well formed
 	for _, file := range files {
 		if filepath.Base(file) == lockFile {
 			continue
 		}
-		if err := os.Remove(file); err != nil {
+		if err := os.RemoveAll(file); err != nil {
 			faults = append(faults, err)
 		}
 	}
