@@ -1,0 +1,5 @@
+//go:build !linux
+
+package upstream
+
+func (c *conn) alive() bool { return true }
