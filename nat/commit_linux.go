@@ -220,7 +220,6 @@ func (t *transaction) write() {
 		t.c.world.settle(t.edits)
 	}
 	table, e := t.c.lay.table, t.edits
-	t.batch.Grow(e.size * perElement)
 	for _, s := range e.order {
 		t.batch.DelElements(table, s, e.sets[s].del)
 	}

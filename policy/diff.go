@@ -70,15 +70,15 @@ func Diff(have, want Ruleset) Plan {
 	case !have.Empty() && want.Empty():
 		p.table, p.name = plan.Remove, have.table
 	}
-	p.counters = changes(have.counters, want.counters, func(a, b string) bool { return a == b })
-	p.chains = changes(values(have.chains), values(want.chains), func(a, b chain) bool { return a.equal(&b) })
-	p.sets = changes(definitions(have.sets), definitions(want.sets), func(a, b nft.Set) bool { return a.String() == b.String() })
+	p.counters = changes(have.counters, want.counters)
+	p.chains = changed(have.chains, want.chains, (*chain).equal)
+	p.sets = changed(definitions(have.sets), definitions(want.sets), func(a, b *nft.Set) bool { return a.String() == b.String() })
 	for _, name := range slices.Sorted(maps.Keys(want.sets)) {
 		before := map[string]string{}
 		if h := have.sets[name]; h != nil && h.def.String() == want.sets[name].def.String() {
 			before = h.elements
 		}
-		list := changes(before, want.sets[name].elements, func(a, b string) bool { return a == b })
+		list := changes(before, want.sets[name].elements)
 		if len(list) > 0 {
 			p.elements = append(p.elements, elementChanges{want.sets[name], list})
 		}
@@ -148,37 +148,49 @@ func (r *Ruleset) plan(j *journal, wasEmpty bool) Plan {
 func byKey[T any](a, b plan.Change[string, T]) int { return strings.Compare(a.Key, b.Key) }
 
 // changes is plan.Diff for maps.
-func changes[T any](have, want map[string]T, equal func(a, b T) bool) []plan.Change[string, T] {
-	var list []plan.Change[string, T]
+func changes(have, want map[string]string) []plan.Change[string, string] {
+	var list []plan.Change[string, string]
+	if len(have) == 0 {
+		list = make([]plan.Change[string, string], 0, len(want))
+	}
 	for key, w := range want {
 		h, ok := have[key]
 		if !ok {
-			list = append(list, plan.Change[string, T]{Key: key, Want: &w})
-		} else if !equal(h, w) {
-			list = append(list, plan.Change[string, T]{Key: key, Have: &h, Want: &w})
+			list = append(list, plan.Change[string, string]{Key: key, Want: &w})
+		} else if h != w {
+			list = append(list, plan.Change[string, string]{Key: key, Have: &h, Want: &w})
 		}
 	}
 	for key, h := range have {
 		if _, ok := want[key]; !ok {
-			list = append(list, plan.Change[string, T]{Key: key, Have: &h})
+			list = append(list, plan.Change[string, string]{Key: key, Have: &h})
+		}
+	}
+	slices.SortFunc(list, byKey[string])
+	return list
+}
+
+// changed does it for what is not copied.
+func changed[T any](have, want map[string]*T, equal func(a, b *T) bool) []plan.Change[string, T] {
+	var list []plan.Change[string, T]
+	for key, w := range want {
+		if h := have[key]; h == nil || !equal(h, w) {
+			list = append(list, plan.Change[string, T]{Key: key, Have: h, Want: w})
+		}
+	}
+	for key, h := range have {
+		if want[key] == nil {
+			list = append(list, plan.Change[string, T]{Key: key, Have: h})
 		}
 	}
 	slices.SortFunc(list, byKey[T])
 	return list
 }
 
-func values[T any](m map[string]*T) map[string]T {
-	out := make(map[string]T, len(m))
+func definitions(m map[string]*set) map[string]*nft.Set {
+	out := make(map[string]*nft.Set, len(m))
 	for k, v := range m {
-		out[k] = *v
-	}
-	return out
-}
-
-func definitions(m map[string]*set) map[string]nft.Set {
-	out := make(map[string]nft.Set, len(m))
-	for k, v := range m {
-		out[k] = *v.def
+		out[k] = v.def
 	}
 	return out
 }

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -13,21 +12,27 @@ type draft struct {
 	d, f     int
 	rules    []nft.Rule
 	sets     []*wantSet
-	counters []wantCounter
+	counters []*wantCounter
 	subs     []*draft // chains that it leads to
 	called   string   // its name, once it has one
+	scratch  []byte
 }
 
 // wantCounter is a counter and what it counts.
 type wantCounter struct {
-	name string
-	by   Decision
+	name, label string
+	by          Decision
 }
+
+func counterOf(by Decision) *wantCounter { return &wantCounter{by.counter(), by.label(), by} }
 
 // Verdicts within a profile: what is allowed returns to where both ends are asked.
 var (
-	allow = nft.Verdict{Code: nft.Return}
-	pass  = nft.Verdict{Code: nft.Accept}
+	allow nft.Stmt = nft.Verdict{Code: nft.Return}
+	pass  nft.Stmt = nft.Verdict{Code: nft.Accept}
+	drop  nft.Stmt = nft.Verdict{Code: nft.Drop}
+
+	toRefuse nft.Stmt = nft.Verdict{Code: nft.Goto, Chain: refuseChain}
 )
 
 // TCP's flags, and the one that begins a connection.
@@ -108,61 +113,74 @@ func (m *draft) rest(r *recipe, own condition, hasOwn bool) {
 }
 
 // clauses writes policies of one tier; next is where Pass leads.
-func (m *draft) clauses(r *recipe, list []*rules, next nft.Verdict) {
+func (m *draft) clauses(r *recipe, list []*rules, next nft.Stmt) {
 	for _, p := range list {
-		for _, c := range p.clauses(r.d, r.f, r.ports) {
-			switch c.action {
-			case Deny:
-				m.deny(c.condition, c.by)
-			case Pass:
+		made := p.clauses(m.cfg, r.d, r.f, r.ports)
+		m.rules, m.counters = slices.Grow(m.rules, len(made)+1), slices.Grow(m.counters, len(made)+1)
+		for i := range made {
+			c := &made[i]
+			if c.action == Pass {
 				m.count(c, next)
-			default:
-				m.count(c, allow)
+				continue
 			}
+			m.rules = append(m.rules, c.rules...)
+			m.sets = append(m.sets, c.sets...)
+			m.counters = append(m.counters, c.counter)
 		}
 	}
 }
 
 func (m *draft) add(text string, stmts ...nft.Stmt) {
-	m.rules = append(m.rules, nft.Rule{Stmts: stmts, Comment: text})
+	r := nft.Rule{Stmts: stmts, Comment: text}
+	r, m.scratch = r.Sealed(m.scratch)
+	m.rules = append(m.rules, r)
 }
 
-func (m *draft) match(c condition, v nft.Verdict) {
+func (m *draft) match(c condition, v nft.Stmt) {
 	m.add("", append(slices.Clip(c.stmts), v)...)
 	m.sets = append(m.sets, c.sets...)
 }
 
-func (m *draft) count(c clause, v nft.Verdict) {
-	m.add(c.by.label(), append(slices.Clip(c.stmts), nft.Count{Counter: c.counter}, v)...)
+func (m *draft) count(c *clause, v nft.Stmt) {
+	m.add(c.counter.label, append(slices.Clip(c.stmts), nft.Count{Counter: c.counter.name}, v)...)
 	m.sets = append(m.sets, c.sets...)
-	m.counters = append(m.counters, wantCounter{c.counter, c.by})
+	m.counters = append(m.counters, c.counter)
 }
 
 // deny refuses, counts and tells.
 func (m *draft) deny(c condition, by Decision) {
-	name := by.counter()
-	if g := m.cfg.Log.Group; g != 0 {
-		m.add("", append(slices.Clip(c.stmts), nft.Limit{Rate: m.cfg.Log.Rate, Burst: m.cfg.Log.Rate},
-			nft.Log{Group: g, Prefix: name, Bytes: logBytes})...)
+	n := counterOf(by)
+	for _, r := range m.cfg.refuse(c.stmts, n) {
+		m.add(r.Comment, r.Stmts...)
 	}
-	m.add(by.label(), append(slices.Clip(c.stmts), nft.Count{Counter: name}, m.cfg.refusal())...)
 	m.sets = append(m.sets, c.sets...)
-	m.counters = append(m.counters, wantCounter{name, by})
+	m.counters = append(m.counters, n)
+}
+
+// refuse is the rules for what is denied.
+func (c *Config) refuse(stmts []nft.Stmt, n *wantCounter) []nft.Rule {
+	stmts = slices.Clip(stmts)
+	refusal := nft.Rule{Stmts: append(stmts, nft.Count{Counter: n.name}, c.refusal()), Comment: n.label}
+	if c.Log.Group == 0 {
+		return []nft.Rule{refusal}
+	}
+	limit := nft.Limit{Rate: c.Log.Rate, Burst: c.Log.Rate}
+	return []nft.Rule{{Stmts: append(stmts, limit, nft.Log{Group: c.Log.Group, Prefix: n.name, Bytes: logBytes})}, refusal}
 }
 
 // logBytes is how much of a denied packet is handed on: the longest IP header and the beginning of the next.
 const logBytes = 128
 
 // refusal ends the way of what is denied.
-func (c *Config) refusal() nft.Verdict {
+func (c *Config) refusal() nft.Stmt {
 	if c.Reject {
-		return nft.Verdict{Code: nft.Goto, Chain: refuseChain}
+		return toRefuse
 	}
-	return nft.Verdict{Code: nft.Drop}
+	return drop
 }
 
 // leadTo makes a chain one that m leads to.
-func (m *draft) leadTo(sub *draft) nft.Verdict {
+func (m *draft) leadTo(sub *draft) nft.Stmt {
 	m.subs = append(m.subs, sub)
 	return nft.Verdict{Code: nft.Goto, Chain: sub.name()}
 }
@@ -170,14 +188,12 @@ func (m *draft) leadTo(sub *draft) nft.Verdict {
 // name is made of the rules, so that equal chains are one.
 func (m *draft) name() string {
 	if m.called == "" {
-		var b strings.Builder
-		for i, r := range m.rules {
-			text := r.String()
-			m.rules[i] = r.Sealed(text)
-			b.WriteString(text)
-			b.WriteByte('\n')
+		b := m.scratch[:0]
+		for i := range m.rules {
+			seal := m.rules[i].Seal()
+			b = append(b, seal[:]...)
 		}
-		m.called = strings.ToLower(string(directionOf(m.d))) + suffix(m.f) + "-" + digest(b.String())
+		m.called, m.scratch = dirName(m.d)+suffix(m.f)+"-"+digestOf(b), nil
 	}
 	return m.called
 }
@@ -187,7 +203,7 @@ func inTurn(cfg *Config, d, f int, list []*draft) *draft {
 	m := &draft{cfg: cfg, d: d, f: f}
 	for _, sub := range list {
 		m.subs = append(m.subs, sub)
-		m.add("", nft.Verdict{Code: nft.Jump, Chain: sub.name()})
+		m.add("", jump(sub.name()))
 	}
 	return m
 }

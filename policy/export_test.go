@@ -89,6 +89,9 @@ func (i *interpreter) holds(stmt nft.Stmt) bool {
 	case nft.Within:
 		v, ok := i.value(s.Field)
 		return ok && slices.Equal(v, i.prefix(v, s))
+	case nft.OnPort:
+		v, ok := i.value(nft.ThDport)
+		return ok && binary.BigEndian.Uint16(v) == uint16(s)
 	case nft.Between:
 		v, ok := i.value(s.Field)
 		return ok && bytes.Compare(v, s.Lo) >= 0 && bytes.Compare(v, s.Hi) <= 0

@@ -59,7 +59,7 @@ func isLocal(field nft.Load) nft.Stmt {
 	return nft.Is{Field: field, Value: nft.AppendUint32(nil, 2), Text: "local"}
 }
 
-func jump(to string) nft.Verdict { return nft.Verdict{Code: nft.Jump, Chain: to} }
+func jump(to string) nft.Stmt { return nft.Verdict{Code: nft.Jump, Chain: to} }
 
 // addLayout adds the fixed part.
 func (w *world) addLayout() {

@@ -3,9 +3,9 @@ package policy
 import (
 	"crypto/sha256"
 	"encoding/base32"
-	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/podplumb/podplumb/internal/nft"
@@ -35,18 +35,29 @@ type condition struct {
 	sets  []*wantSet
 }
 
+// and leaves room for what follows: the counter and the verdict.
 func (c condition) and(d condition) condition {
-	return condition{slices.Concat(c.stmts, d.stmts), slices.Concat(c.sets, d.sets)}
+	stmts := make([]nft.Stmt, 0, len(c.stmts)+len(d.stmts)+2)
+	return condition{append(append(stmts, c.stmts...), d.stmts...), slices.Concat(c.sets, d.sets)}
 }
 
 // digest is a name for content. Eighty bits keep different contents apart.
 func digest(parts ...string) string {
-	h := sha256.New()
+	var space [256]byte
+	b := space[:0]
 	for _, p := range parts {
-		fmt.Fprintf(h, "%d:%s", len(p), p)
+		b = append(strconv.AppendInt(b, int64(len(p)), 10), ':')
+		b = append(b, p...)
 	}
-	return strings.ToLower(base32.StdEncoding.EncodeToString(h.Sum(nil)[:10]))
+	return digestOf(b)
 }
+
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return lowerBase32.EncodeToString(sum[:10])
+}
+
+var lowerBase32 = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567")
 
 // comment cuts a text down to what the kernel keeps.
 func comment(s string) string {
@@ -96,7 +107,9 @@ func suffix(f int) string { return [families]string{"4", "6"}[f] }
 
 // within is an address in one of the spans that are of family f; false when there are none.
 func within(field nft.Load, f int, list []span) (condition, bool) {
-	list = merged(slices.DeleteFunc(slices.Clone(list), func(s span) bool { return addrFamily(s.lo) != f }))
+	if len(list) != 1 || addrFamily(list[0].lo) != f {
+		list = merged(slices.DeleteFunc(slices.Clone(list), func(s span) bool { return addrFamily(s.lo) != f }))
+	}
 	switch len(list) {
 	case 0:
 		return condition{}, false
@@ -150,7 +163,11 @@ func isOneOf(field nft.Load, f int, addrs []netip.Addr) (condition, bool) {
 	return within(field, f, list)
 }
 
-func isProto(p Protocol) nft.Stmt {
+func isProto(p Protocol) nft.Stmt { return isTransport[p] }
+
+var isTransport = map[Protocol]nft.Stmt{TCP: isProtoNumber(TCP), UDP: isProtoNumber(UDP), SCTP: isProtoNumber(SCTP)}
+
+func isProtoNumber(p Protocol) nft.Stmt {
 	n, _ := p.number()
 	return nft.Is{Field: nft.MetaL4Proto, Value: []byte{n}, Text: strings.ToLower(string(p))}
 }

@@ -116,6 +116,10 @@ func (l portList) conditions(d, f int) []condition {
 	if l.all {
 		return []condition{{}}
 	}
+	if len(l.ranges) == 1 && len(l.names) == 0 && l.ranges[0].lo == l.ranges[0].hi {
+		c, _ := onPorts(l.ranges)
+		return []condition{c}
+	}
 	var list []condition
 	var single []portRange
 	for _, proto := range transports {
@@ -195,8 +199,7 @@ func onPorts(list []portRange) (condition, bool) {
 	case 0:
 		return condition{}, false
 	case 1:
-		is := nft.Is{Field: nft.ThDport, Value: portBytes(list[0].lo), Text: fmt.Sprint(list[0].lo)}
-		return condition{stmts: []nft.Stmt{isProto(list[0].proto), is}}, true
+		return condition{stmts: []nft.Stmt{isProto(list[0].proto), nft.OnPort(list[0].lo)}}, true
 	}
 	want := &wantSet{}
 	var id []string

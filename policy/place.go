@@ -22,8 +22,8 @@ type chainUse struct {
 }
 
 type counterUse struct {
+	*wantCounter
 	refs int
-	by   Decision
 }
 
 // idle lists what has lost its last user, and may have found another since.
@@ -221,12 +221,12 @@ func (w *world) useChain(m *draft) {
 	use.refs++
 }
 
-func (w *world) useCounter(c wantCounter) {
+func (w *world) useCounter(c *wantCounter) {
 	use := w.counters[c.name]
 	if use == nil {
-		use = &counterUse{by: c.by}
+		use = &counterUse{wantCounter: c}
 		w.counters[c.name] = use
-		w.rules.addCounter(c.name, c.by.label())
+		w.rules.addCounter(c.name, c.label)
 	}
 	use.refs++
 }

@@ -2,9 +2,11 @@ package policy
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/podplumb/podplumb/internal/nft"
 )
 
 // rules is a policy of either kind in a world: whom it is for, and what its rules become.
@@ -22,8 +24,8 @@ type rules struct {
 type clause struct {
 	condition
 	action  Action
-	by      Decision
-	counter string
+	counter *wantCounter
+	rules   []nft.Rule // none for what passes: where to depends on the profile
 }
 
 // applies reports whether the policy has a say in a direction.
@@ -38,29 +40,40 @@ func (r *rules) applies(d int) bool {
 }
 
 // clauses returns the policy's clauses of a direction and family. With ports, named ports of an ingress rule are those.
-func (r *rules) clauses(d, f int, ports map[namedPort]uint16) []clause {
+func (r *rules) clauses(cfg *Config, d, f int, ports map[namedPort]uint16) []clause {
 	if ports != nil && d == ingress {
-		return r.make(d, f, ports)
+		return r.make(cfg, d, f, ports)
 	}
 	if r.made[d][f] == nil {
-		list := r.make(d, f, nil)
+		list := r.make(cfg, d, f, nil)
 		r.made[d][f] = &list
 	}
 	return *r.made[d][f]
 }
 
-func (r *rules) make(d, f int, ports map[namedPort]uint16) (list []clause) {
+func (r *rules) make(cfg *Config, d, f int, ports map[namedPort]uint16) (list []clause) {
+	var scratch []byte
 	add := func(i int, name string, action Action, tier Tier, from []condition, l portList) {
 		if ports != nil {
 			l = l.resolve(ports)
 		}
-		by := Decision{
+		counter := counterOf(Decision{
 			Allowed: action == Accept, Reason: ByRule, Direction: directionOf(d), Tier: tier, Policy: r.key.name, Rule: i, RuleName: name, Peer: -1,
-		}
-		id := by.counter()
+		})
 		for _, peer := range from {
 			for _, port := range l.conditions(d, f) {
-				list = append(list, clause{condition: peer.and(port), action: action, by: by, counter: id})
+				c := clause{action: action, counter: counter, condition: peer.and(port)}
+				switch action {
+				case Pass:
+				case Deny:
+					c.rules = cfg.refuse(c.stmts, counter)
+				default:
+					c.rules = []nft.Rule{{Stmts: append(c.stmts, nft.Count{Counter: counter.name}, allow), Comment: counter.label}}
+				}
+				for i := range c.rules {
+					c.rules[i], scratch = c.rules[i].Sealed(scratch)
+				}
+				list = append(list, c)
 			}
 		}
 	}
@@ -160,7 +173,8 @@ func (p peers) conditions(d, f int, blocks []span) (list []condition) {
 
 // counter is the name of the counter of what d decides: by the rule, or by the policies that isolate.
 func (d *Decision) counter() string {
-	parts := []string{string(d.Direction), d.Reason.String(), string(d.Tier), d.Policy.String(), fmt.Sprint(d.Rule)}
+	var space [8]string
+	parts := append(space[:0], string(d.Direction), d.Reason.String(), string(d.Tier), d.Policy.String(), strconv.Itoa(d.Rule))
 	for _, n := range d.Isolating {
 		parts = append(parts, n.String())
 	}
@@ -171,13 +185,13 @@ func (d *Decision) counter() string {
 func (d *Decision) label() string {
 	switch d.Reason {
 	case ByRule:
-		return comment(fmt.Sprintf("%s %s %s[%d]", d.Tier, d.Policy, d.noun(), d.Rule))
+		return comment(string(d.Tier) + " " + d.Policy.String() + " " + d.noun() + "[" + strconv.Itoa(d.Rule) + "]")
 	case ByIsolation:
 		names := make([]string, len(d.Isolating))
 		for i, n := range d.Isolating {
 			names[i] = n.String()
 		}
-		return comment(fmt.Sprintf("%s isolated by %s", d.noun(), strings.Join(names, ", ")))
+		return comment(d.noun() + " isolated by " + strings.Join(names, ", "))
 	}
 	return comment(d.noun() + " " + d.Reason.String())
 }

@@ -11,8 +11,10 @@ import (
 // NewBatch.
 type Batch struct {
 	w       wire
-	gen     int // where the generation's value lies, to be filled in by Commit
-	last    int // where the last message begins
+	full    [][]byte // what was written before w
+	size    int      // of full
+	gen     int      // where the generation's value lies in the first part, to be filled in by Commit
+	last    int      // where the last message begins in w
 	seq     uint32
 	setID   uint32
 	changes int
@@ -43,15 +45,24 @@ func NewBatch() *Batch {
 func (b *Batch) Empty() bool { return b.changes == 0 }
 
 // Len is the size of the batch in bytes.
-func (b *Batch) Len() int { return len(b.w.b) }
+func (b *Batch) Len() int { return b.size + len(b.w.b) }
 
-// Grow makes room for that many bytes more.
-func (b *Batch) Grow(n int) { b.w.b = slices.Grow(b.w.b, n) }
+// A large batch is written in parts of part bytes, each of which has spare
+// bytes left for the message that it ends with: to have it in one piece would
+// take copying it as it grows.
+const (
+	part  = 256 << 10
+	spare = 80 << 10
+)
 
 // Changes is the number of messages so far.
 func (b *Batch) Changes() int { return b.changes }
 
 func (b *Batch) message(typ, flags uint16, family Family, write func(w *wire)) {
+	if len(b.w.b) > part-spare {
+		b.full, b.size = append(b.full, b.w.b), b.size+len(b.w.b)
+		b.w.b = make([]byte, 0, part)
+	}
 	b.seq++
 	b.last = b.w.begin(subsystem<<8|typ, flags, family, 0)
 	write(&b.w)
@@ -59,16 +70,20 @@ func (b *Batch) message(typ, flags uint16, family Family, write func(w *wire)) {
 	b.changes++
 }
 
-// finish closes the transaction and returns its bytes and the number of the
+// finish closes the transaction and returns its parts and the number of the
 // message whose answer ends it.
-func (b *Batch) finish(gen uint32) ([]byte, uint32) {
-	binary.BigEndian.PutUint32(b.w.b[b.gen:], gen)
+func (b *Batch) finish(gen uint32) ([][]byte, uint32) {
+	first := b.w.b
+	if len(b.full) > 0 {
+		first = b.full[0]
+	}
+	binary.BigEndian.PutUint32(first[b.gen:], gen)
 	flags := binary.NativeEndian.Uint16(b.w.b[b.last+6:])
 	binary.NativeEndian.PutUint16(b.w.b[b.last+6:], flags|unix.NLM_F_ACK)
 	full := b.w
 	at := full.begin(batchEnd, 0, unix.AF_UNSPEC, subsystem)
 	full.end(at, b.seq+1)
-	return full.b, b.seq
+	return append(slices.Clip(b.full), full.b), b.seq
 }
 
 // AddTable adds the table with its sets, chains and rules. Adding a table
@@ -159,7 +174,8 @@ func (b *Batch) chain(t *Table, c *Chain) {
 }
 
 func (b *Batch) rules(t *Table, c *Chain) {
-	for _, r := range c.Rules {
+	for i := range c.Rules {
+		r := &c.Rules[i]
 		b.message(unix.NFT_MSG_NEWRULE, unix.NLM_F_CREATE|unix.NLM_F_APPEND, t.Family, func(w *wire) {
 			w.string(unix.NFTA_RULE_TABLE, t.Name)
 			w.string(unix.NFTA_RULE_CHAIN, c.Name)
@@ -168,8 +184,11 @@ func (b *Batch) rules(t *Table, c *Chain) {
 				b.err = err
 			}
 			w.close(at)
-			user := udataString(nil, udRuleComment, r.Comment)
-			w.bytes(unix.NFTA_RULE_USERDATA, udata(user, udStamp, binary.BigEndian.AppendUint64(nil, r.stamp())))
+			at = w.openBytes(unix.NFTA_RULE_USERDATA)
+			w.b = udataString(w.b, udRuleComment, r.Comment)
+			w.b = append(w.b, udStamp, 8)
+			w.b = binary.BigEndian.AppendUint64(w.b, r.stamp())
+			w.closeBytes(at)
 		})
 	}
 }
@@ -297,12 +316,7 @@ func element(w *wire, e *Element, adding bool) {
 func elementData(w *wire, e *Element) {
 	if e.Verdict != nil {
 		d := w.open(unix.NFTA_SET_ELEM_DATA)
-		v := w.open(unix.NFTA_DATA_VERDICT)
-		w.uint32(unix.NFTA_VERDICT_CODE, uint32(e.Verdict.Code))
-		if e.Verdict.Chain != "" {
-			w.string(unix.NFTA_VERDICT_CHAIN, e.Verdict.Chain)
-		}
-		w.close(v)
+		w.verdict(*e.Verdict)
 		w.close(d)
 	} else if e.Data != nil {
 		d := w.open(unix.NFTA_SET_ELEM_DATA)

@@ -120,7 +120,7 @@ func (c *Conn) Commit(ctx context.Context, b *Batch, gen uint32) error {
 		return err
 	}
 	data, last := b.finish(gen)
-	if err := c.send(data); err != nil {
+	if err := c.send(data...); err != nil {
 		return err
 	}
 	// The kernel has done the batch and queued all answers by now.
@@ -168,14 +168,14 @@ func (c *Conn) usable(ctx context.Context) error {
 	return nil
 }
 
-func (c *Conn) send(data []byte) error {
+func (c *Conn) send(data ...[]byte) error {
 	raw, err := c.nl.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var sent error
 	err = raw.Write(func(fd uintptr) bool {
-		sent = unix.Sendto(int(fd), data, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		_, sent = unix.SendmsgBuffers(int(fd), data, nil, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}, 0)
 		return !errors.Is(sent, unix.EAGAIN) && !errors.Is(sent, unix.EINTR)
 	})
 	return errors.Join(err, sent)

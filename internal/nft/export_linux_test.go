@@ -1,5 +1,7 @@
 package nft
 
+import "slices"
+
 // Decode walks a datagram of the kernel as the readers do and returns the
 // elements in it.
 func Decode(b []byte) (list []Element) {
@@ -18,5 +20,5 @@ func Encode(t *Table, s *Set, list []Element) []byte {
 	b := NewBatch()
 	b.AddElements(t, s, list)
 	data, _ := b.finish(0)
-	return data
+	return slices.Concat(data...)
 }

@@ -3,7 +3,6 @@ package nft
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 )
 
 // An Expr is something that a rule computes from a packet.
@@ -18,7 +17,9 @@ type Expr interface {
 }
 
 // A Load reads a field of the packet or of what the kernel knows about it.
-type Load struct {
+type Load struct{ *load }
+
+type load struct {
 	text   string
 	typ    Type
 	source source
@@ -54,50 +55,55 @@ const (
 
 // The fields, named as nft names them.
 var (
-	IPSaddr  = Load{"ip saddr", Addr4, payload, networkHeader, 12, FamilyIPv4, descIP, 11}
-	IPDaddr  = Load{"ip daddr", Addr4, payload, networkHeader, 16, FamilyIPv4, descIP, 12}
-	IP6Saddr = Load{"ip6 saddr", Addr6, payload, networkHeader, 8, FamilyIPv6, descIP6, 8}
-	IP6Daddr = Load{"ip6 daddr", Addr6, payload, networkHeader, 24, FamilyIPv6, descIP6, 9}
-	ThSport  = Load{"th sport", Port, payload, transportHeader, 0, 0, descTh, 1}
-	ThDport  = Load{"th dport", Port, payload, transportHeader, 2, 0, descTh, 2}
+	IPSaddr  = Load{&load{"ip saddr", Addr4, payload, networkHeader, 12, FamilyIPv4, descIP, 11}}
+	IPDaddr  = Load{&load{"ip daddr", Addr4, payload, networkHeader, 16, FamilyIPv4, descIP, 12}}
+	IP6Saddr = Load{&load{"ip6 saddr", Addr6, payload, networkHeader, 8, FamilyIPv6, descIP6, 8}}
+	IP6Daddr = Load{&load{"ip6 daddr", Addr6, payload, networkHeader, 24, FamilyIPv6, descIP6, 9}}
+	ThSport  = Load{&load{"th sport", Port, payload, transportHeader, 0, 0, descTh, 1}}
+	ThDport  = Load{&load{"th dport", Port, payload, transportHeader, 2, 0, descTh, 2}}
 
-	MetaMark     = Load{"meta mark", MarkType, meta, 3, 0, 0, 0, 0}
-	MetaIifname  = Load{"iifname", IfName, meta, 6, 0, 0, 0, 0}
-	MetaOifname  = Load{"oifname", IfName, meta, 7, 0, 0, 0, 0}
-	MetaIiftype  = Load{"meta iiftype", LinkType, meta, 8, 0, 0, 0, 0}
-	MetaSkuid    = Load{"meta skuid", UserID, meta, 10, 0, 0, 0, 0}
-	MetaSkgid    = Load{"meta skgid", GroupID, meta, 11, 0, 0, 0, 0}
-	MetaNFProto  = Load{"meta nfproto", NFProto, meta, 15, 0, 0, 0, 0}
-	MetaL4Proto  = Load{"meta l4proto", InetProto, meta, 16, 0, 0, 0, 0}
-	CTStateField = Load{"ct state", CTState, conntrack, 0, noDirection, 0, 0, 0}
-	CTStatusBits = Load{"ct status", CTStatus, conntrack, 2, noDirection, 0, 0, 0}
+	MetaMark     = Load{&load{"meta mark", MarkType, meta, 3, 0, 0, 0, 0}}
+	MetaIifname  = Load{&load{"iifname", IfName, meta, 6, 0, 0, 0, 0}}
+	MetaOifname  = Load{&load{"oifname", IfName, meta, 7, 0, 0, 0, 0}}
+	MetaIiftype  = Load{&load{"meta iiftype", LinkType, meta, 8, 0, 0, 0, 0}}
+	MetaSkuid    = Load{&load{"meta skuid", UserID, meta, 10, 0, 0, 0, 0}}
+	MetaSkgid    = Load{&load{"meta skgid", GroupID, meta, 11, 0, 0, 0, 0}}
+	MetaNFProto  = Load{&load{"meta nfproto", NFProto, meta, 15, 0, 0, 0, 0}}
+	MetaL4Proto  = Load{&load{"meta l4proto", InetProto, meta, 16, 0, 0, 0, 0}}
+	CTStateField = Load{&load{"ct state", CTState, conntrack, 0, noDirection, 0, 0, 0}}
+	CTStatusBits = Load{&load{"ct status", CTStatus, conntrack, 2, noDirection, 0, 0, 0}}
 
-	CTDirection    = Load{"ct direction", CTDir, conntrack, 1, noDirection, 0, 0, 0}
-	CTOrigSaddr4   = Load{"ct original ip saddr", Addr4, conntrack, 19, 0, FamilyIPv4, 0, 0}
-	CTOrigSaddr6   = Load{"ct original ip6 saddr", Addr6, conntrack, 21, 0, FamilyIPv6, 0, 0}
-	CTOrigDaddr4   = Load{"ct original ip daddr", Addr4, conntrack, 20, 0, FamilyIPv4, 0, 0}
-	CTOrigDaddr6   = Load{"ct original ip6 daddr", Addr6, conntrack, 22, 0, FamilyIPv6, 0, 0}
-	CTOrigProtoDst = Load{"ct original proto-dst", Port, conntrack, 12, 0, 0, 0, 0}
+	CTDirection    = Load{&load{"ct direction", CTDir, conntrack, 1, noDirection, 0, 0, 0}}
+	CTOrigSaddr4   = Load{&load{"ct original ip saddr", Addr4, conntrack, 19, 0, FamilyIPv4, 0, 0}}
+	CTOrigSaddr6   = Load{&load{"ct original ip6 saddr", Addr6, conntrack, 21, 0, FamilyIPv6, 0, 0}}
+	CTOrigDaddr4   = Load{&load{"ct original ip daddr", Addr4, conntrack, 20, 0, FamilyIPv4, 0, 0}}
+	CTOrigDaddr6   = Load{&load{"ct original ip6 daddr", Addr6, conntrack, 22, 0, FamilyIPv6, 0, 0}}
+	CTOrigProtoDst = Load{&load{"ct original proto-dst", Port, conntrack, 12, 0, 0, 0, 0}}
 
-	FibSaddrType = Load{"fib saddr type", FibType, fib, 1 << 0, 3, 0, 0, 0}
-	FibDaddrType = Load{"fib daddr type", FibType, fib, 1 << 1, 3, 0, 0, 0}
+	FibSaddrType = Load{&load{"fib saddr type", FibType, fib, 1 << 0, 3, 0, 0, 0}}
+	FibDaddrType = Load{&load{"fib daddr type", FibType, fib, 1 << 1, 3, 0, 0, 0}}
 )
 
 const noDirection = 0xff
 
-func (l Load) String() string { return l.text }
-func (l Load) types() []Type  { return []Type{l.typ} }
-func (l Load) family() Family { return l.fam }
+func (l Load) String() string           { return l.text }
+func (l Load) appendTo(b []byte) []byte { return append(b, l.text...) }
+func (l Load) types() []Type            { return []Type{l.typ} }
+func (l Load) family() Family           { return l.fam }
 
 // Concat joins expressions into one key.
 type Concat []Expr
 
-func (c Concat) String() string {
-	s := make([]string, len(c))
+func (c Concat) String() string { return string(c.appendTo(nil)) }
+
+func (c Concat) appendTo(b []byte) []byte {
 	for i, e := range c {
-		s[i] = e.String()
+		if i > 0 {
+			b = append(b, " . "...)
+		}
+		b = appendText(b, e)
 	}
-	return strings.Join(s, " . ")
+	return b
 }
 
 func (c Concat) types() []Type {

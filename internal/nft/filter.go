@@ -1,12 +1,16 @@
 package nft
 
-import "fmt"
+import (
+	"crypto/sha256"
+	"fmt"
+	"strconv"
+)
 
 // Fields that filters look at.
 var (
-	TCPFlags    = Load{"tcp flags", flagBits, payload, transportHeader, 13, 0, 0, 0}
-	ICMP6Type   = Load{"icmpv6 type", flagBits, payload, transportHeader, 0, FamilyIPv6, 0, 0}
-	IP6HopLimit = Load{"ip6 hoplimit", flagBits, payload, networkHeader, 7, FamilyIPv6, 0, 0}
+	TCPFlags    = Load{&load{"tcp flags", flagBits, payload, transportHeader, 13, 0, 0, 0}}
+	ICMP6Type   = Load{&load{"icmpv6 type", flagBits, payload, transportHeader, 0, FamilyIPv6, 0, 0}}
+	IP6HopLimit = Load{&load{"ip6 hoplimit", flagBits, payload, networkHeader, 7, FamilyIPv6, 0, 0}}
 )
 
 // flagBits is one byte of a header.
@@ -21,6 +25,15 @@ type Between struct {
 }
 
 func (s Between) String() string { return s.Field.String() + " " + s.Text }
+
+// OnPort holds for a destination port.
+type OnPort uint16
+
+func (s OnPort) String() string { return string(s.appendTo(nil)) }
+
+func (s OnPort) appendTo(b []byte) []byte {
+	return strconv.AppendUint(append(b, "th dport "...), uint64(s), 10)
+}
 
 // Bits holds when those bits of a one-byte field that Mask has are Value, or
 // with Not when they are not.
@@ -37,7 +50,11 @@ func (s Bits) String() string {
 // Count counts the packet in a counter of the table.
 type Count struct{ Counter string }
 
-func (s Count) String() string { return fmt.Sprintf("counter name %q", s.Counter) }
+func (s Count) String() string { return string(s.appendTo(nil)) }
+
+func (s Count) appendTo(b []byte) []byte {
+	return strconv.AppendQuote(append(b, "counter name "...), s.Counter)
+}
 
 // Limit holds for up to Rate packets a second, and Burst more at once. Every
 // rule counts for itself.
@@ -99,12 +116,21 @@ func RangeElements(lo, hi []byte) []Element {
 	return list
 }
 
-// Sealed returns the rule with its stamp, so that it need not be made again of
-// the text.
-func (r Rule) Sealed(text string) Rule {
-	r.sealed = stamp(text)
-	return r
+// A Seal is a digest of a rule's text.
+type Seal [16]byte
+
+// Sealed returns the rule with its seal, of which its stamp is a part from then
+// on, so that neither need be made of the text again. The text is written to
+// the end of buf, which is returned for the next.
+func (r Rule) Sealed(buf []byte) (Rule, []byte) {
+	buf = r.appendTo(buf[:0])
+	sum := sha256.Sum256(buf)
+	r.seal = Seal(sum[:])
+	return r, buf
 }
+
+// Seal returns what Sealed made.
+func (r *Rule) Seal() Seal { return r.seal }
 
 // SizeOf is the number of bytes that an expression takes as a part of a key:
 // padded to four in a concatenation.

@@ -15,22 +15,18 @@ type filtering interface {
 
 func (s Between) lower(l *lowering, reg uint32) {
 	l.load(s.Field, reg)
-	l.add(&expr.Cmp{Op: expr.CmpOpGte, Register: reg, Data: s.Lo})
-	l.add(&expr.Cmp{Op: expr.CmpOpLte, Register: reg, Data: s.Hi})
+	l.cmp(expr.CmpOpGte, reg, s.Lo)
+	l.cmp(expr.CmpOpLte, reg, s.Hi)
 }
 
 func (s Bits) lower(l *lowering, reg uint32) {
 	l.load(s.Field, reg)
-	l.add(&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: 1, Mask: []byte{s.Mask}, Xor: []byte{0}})
+	l.and(reg, []byte{s.Mask})
 	op := expr.CmpOpEq
 	if s.Not {
 		op = expr.CmpOpNeq
 	}
-	l.add(&expr.Cmp{Op: op, Register: reg, Data: []byte{s.Value}})
-}
-
-func (s Count) lower(l *lowering, _ uint32) {
-	l.add(&expr.Objref{Type: objectCounter, Name: s.Counter})
+	l.cmp(op, reg, []byte{s.Value})
 }
 
 func (s Limit) lower(l *lowering, _ uint32) {
@@ -61,8 +57,10 @@ func (b *Batch) AddCounter(t *Table, c Counter) {
 		w.uint32(unix.NFTA_OBJ_TYPE, objectCounter)
 		at := w.open(unix.NFTA_OBJ_DATA)
 		w.close(at)
-		if user := udataString(nil, udObjectComment, c.Comment); user != nil {
-			w.bytes(objectUserdata, user)
+		if c.Comment != "" {
+			at := w.openBytes(objectUserdata)
+			w.b = udataString(w.b, udObjectComment, c.Comment)
+			w.closeBytes(at)
 		}
 	})
 }

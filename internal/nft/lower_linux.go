@@ -3,7 +3,6 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
-	"net/netip"
 
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -16,11 +15,11 @@ const (
 )
 
 // lower appends a rule's expressions to w as list elements.
-func lower(w *wire, family Family, r Rule) error {
+func lower(w *wire, family Family, r *Rule) error {
 	l := lowering{w: w, family: family}
 	if f := r.family(); f != 0 && family == FamilyInet {
-		l.load(MetaNFProto, firstWord)
-		l.add(&expr.Cmp{Op: expr.CmpOpEq, Register: firstWord, Data: []byte{byte(f)}})
+		l.meta(MetaNFProto.arg, firstWord)
+		l.cmp(expr.CmpOpEq, firstWord, []byte{byte(f)})
 	}
 	for _, s := range r.Stmts {
 		l.stmt(s)
@@ -50,33 +49,30 @@ func (l *lowering) stmt(s Stmt) {
 	switch s := s.(type) {
 	case In:
 		l.expr(s.Key, reg)
-		l.add(&expr.Lookup{SourceRegister: reg, SetName: s.Set.Name, Invert: s.Not})
+		l.lookup(s.Set.Name, reg, s.Not)
 	case Is:
 		l.load(s.Field, reg)
 		op := expr.CmpOpEq
 		if s.Not {
 			op = expr.CmpOpNeq
 		}
-		l.add(&expr.Cmp{Op: op, Register: reg, Data: s.Value})
+		l.cmp(op, reg, s.Value)
 	case MaskedIs:
 		l.masked(s.Of, reg)
-		l.add(&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: binary.NativeEndian.AppendUint32(nil, s.Value)})
+		l.cmp(expr.CmpOpEq, reg, binary.NativeEndian.AppendUint32(nil, s.Value))
 	case Within:
-		l.load(s.Field, reg)
-		mask := prefixMask(s.Prefix)
-		l.add(&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(len(mask)), Mask: mask, Xor: make([]byte, len(mask))})
-		l.add(&expr.Cmp{Op: expr.CmpOpEq, Register: reg, Data: s.Prefix.Masked().Addr().AsSlice()})
+		l.within(s, reg)
 	case Any:
 		l.masked(Masked{Of: s.Field, Mask: s.Bits}, reg)
-		l.add(&expr.Cmp{Op: expr.CmpOpNeq, Register: reg, Data: make([]byte, 4)})
+		l.cmp(expr.CmpOpNeq, reg, make([]byte, 4))
 	case Verdict:
-		l.add(&expr.Verdict{Kind: expr.VerdictKind(s.Code), Chain: s.Chain})
+		l.verdict(s)
 	case VMap:
 		l.expr(s.Key, reg)
-		l.add(&expr.Lookup{SourceRegister: reg, DestRegister: verdictWord, IsDestRegSet: true, SetName: s.Map.Name})
+		l.lookup(s.Map.Name, reg, false, verdictWord)
 	case ClearMark:
 		l.masked(Masked{Of: MetaMark, Mask: ^s.Bits}, reg)
-		l.add(&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: reg})
+		l.putMeta(MetaMark.arg, reg)
 	case PutMark:
 		l.putMark(s)
 	case DNAT:
@@ -102,6 +98,11 @@ func (l *lowering) stmt(s Stmt) {
 			e = &expr.Reject{Type: unix.NFT_REJECT_TCP_RST}
 		}
 		l.add(e)
+	case OnPort:
+		l.payload(ThDport, reg, Port.size)
+		l.cmp(expr.CmpOpEq, reg, binary.BigEndian.AppendUint16(nil, uint16(s)))
+	case Count:
+		l.count(s.Counter)
 	case filtering:
 		s.lower(l, reg)
 	default:
@@ -121,23 +122,18 @@ func (l *lowering) putMark(s PutMark) {
 		l.shift(low, 4, 32-uint32(s.Shift))
 		l.shift(value, 8, uint32(s.Shift))
 	}
-	l.add(&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: value})
+	l.putMeta(MetaMark.arg, value)
 }
 
 // shift shifts size bytes of registers left. google/nftables has no shifts.
 func (l *lowering) shift(reg, size, bits uint32) {
-	e := l.w.open(unix.NFTA_LIST_ELEM)
-	l.w.string(unix.NFTA_EXPR_NAME, "bitwise")
-	d := l.w.open(unix.NFTA_EXPR_DATA)
+	at, data := l.begin("bitwise")
 	l.w.uint32(unix.NFTA_BITWISE_SREG, reg)
 	l.w.uint32(unix.NFTA_BITWISE_DREG, reg)
 	l.w.uint32(unix.NFTA_BITWISE_LEN, size)
 	l.w.uint32(bitwiseOp, bitwiseLshift)
-	v := l.w.open(bitwiseData)
-	l.w.bytes(unix.NFTA_DATA_VALUE, binary.NativeEndian.AppendUint32(nil, bits))
-	l.w.close(v)
-	l.w.close(d)
-	l.w.close(e)
+	l.value(bitwiseData, binary.NativeEndian.AppendUint32(nil, bits))
+	l.end(at, data)
 }
 
 // From linux/netfilter/nf_tables.h; x/sys/unix lacks them.
@@ -253,11 +249,11 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 	case Zeroed:
 		zero := make([]byte, e.Of.typ.size)
 		l.load(e.Of, reg)
-		l.add(&expr.Bitwise{SourceRegister: reg, DestRegister: reg, Len: uint32(len(zero)), Mask: zero, Xor: zero})
+		l.and(reg, zero)
 		return reg + words(e)
 	case Mapped:
 		l.expr(e.Key, reg)
-		l.add(&expr.Lookup{SourceRegister: reg, DestRegister: reg, IsDestRegSet: true, SetName: e.Map.Name})
+		l.lookup(e.Map.Name, reg, false, reg)
 		return reg + words(e)
 	}
 	l.err = fmt.Errorf("unknown expression %T", e)
@@ -272,53 +268,3 @@ func words(e Expr) uint32 {
 	return uint32(n)
 }
 
-func (l *lowering) masked(m Masked, reg uint32) {
-	l.load(m.Of, reg)
-	l.add(&expr.Bitwise{
-		SourceRegister: reg, DestRegister: reg, Len: 4,
-		Mask: binary.NativeEndian.AppendUint32(nil, m.Mask), Xor: make([]byte, 4),
-	})
-}
-
-func (l *lowering) load(f Load, reg uint32) {
-	switch f.source {
-	case payload:
-		base := expr.PayloadBaseNetworkHeader
-		if f.arg == transportHeader {
-			base = expr.PayloadBaseTransportHeader
-		}
-		l.add(&expr.Payload{DestRegister: reg, Base: base, Offset: f.arg2, Len: uint32(f.typ.size)})
-	case meta:
-		l.add(&expr.Meta{Key: expr.MetaKey(f.arg), Register: reg})
-	case conntrack:
-		l.conntrack(f, reg)
-	case fib:
-		l.add(&expr.Fib{
-			Register: reg, FlagDADDR: f.arg&unix.NFTA_FIB_F_DADDR != 0, FlagSADDR: f.arg&unix.NFTA_FIB_F_SADDR != 0,
-			ResultADDRTYPE: f.arg2 == unix.NFT_FIB_RESULT_ADDRTYPE,
-		})
-	}
-}
-
-// conntrack is written here because a direction of "original", which is
-// zero, must be sent for the fields that have one and must not for others.
-func (l *lowering) conntrack(f Load, reg uint32) {
-	e := l.w.open(unix.NFTA_LIST_ELEM)
-	l.w.string(unix.NFTA_EXPR_NAME, "ct")
-	d := l.w.open(unix.NFTA_EXPR_DATA)
-	l.w.uint32(unix.NFTA_CT_DREG, reg)
-	l.w.uint32(unix.NFTA_CT_KEY, f.arg)
-	if f.arg2 != noDirection {
-		l.w.bytes(unix.NFTA_CT_DIRECTION, []byte{byte(f.arg2)})
-	}
-	l.w.close(d)
-	l.w.close(e)
-}
-
-func prefixMask(p netip.Prefix) []byte {
-	mask := make([]byte, p.Addr().BitLen()/8)
-	for i := range p.Bits() {
-		mask[i/8] |= 0x80 >> (i % 8)
-	}
-	return mask
-}

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -12,6 +13,16 @@ import (
 // hold, or an action.
 type Stmt interface{ String() string }
 
+// A part of a rule that appends its text to that of the rest.
+type appender interface{ appendTo(b []byte) []byte }
+
+func appendText(b []byte, s fmt.Stringer) []byte {
+	if a, ok := s.(appender); ok {
+		return a.appendTo(b)
+	}
+	return append(b, s.String()...)
+}
+
 // In holds when the set has the key, or with Not when it has not.
 type In struct {
 	Key Expr
@@ -19,7 +30,12 @@ type In struct {
 	Not bool
 }
 
-func (s In) String() string { return s.Key.String() + not(s.Not) + " @" + s.Set.Name }
+func (s In) String() string { return string(s.appendTo(nil)) }
+
+func (s In) appendTo(b []byte) []byte {
+	b = append(appendText(b, s.Key), not(s.Not)...)
+	return append(append(b, " @"...), s.Set.Name...)
+}
 
 // Is holds when a field has a value, given in the field's byte order.
 type Is struct {
@@ -29,12 +45,14 @@ type Is struct {
 	Not   bool
 }
 
-func (s Is) String() string {
-	text := s.Text
-	if text == "" {
-		text = "0x" + hex.EncodeToString(s.Value)
+func (s Is) String() string { return string(s.appendTo(nil)) }
+
+func (s Is) appendTo(b []byte) []byte {
+	b = append(s.Field.appendTo(b), not(s.Not)...)
+	if s.Text == "" {
+		return hex.AppendEncode(append(b, " 0x"...), s.Value)
 	}
-	return s.Field.String() + not(s.Not) + " " + text
+	return append(append(b, ' '), s.Text...)
 }
 
 // MaskedIs holds when some bits of a field are those of Value.
@@ -57,7 +75,9 @@ type Within struct {
 	Prefix netip.Prefix
 }
 
-func (s Within) String() string { return s.Field.String() + " " + s.Prefix.String() }
+func (s Within) String() string { return string(s.appendTo(nil)) }
+
+func (s Within) appendTo(b []byte) []byte { return s.Prefix.AppendTo(append(s.Field.appendTo(b), ' ')) }
 
 // Any holds when a field in host byte order has one of the bits.
 type Any struct {
@@ -85,6 +105,16 @@ const (
 	Goto   VerdictCode = -4
 	Return VerdictCode = -5
 )
+
+func (v Verdict) appendTo(b []byte) []byte {
+	switch v.Code {
+	case Jump:
+		return append(append(b, "jump "...), v.Chain...)
+	case Goto:
+		return append(append(b, "goto "...), v.Chain...)
+	}
+	return append(b, v.String()...)
+}
 
 func (v Verdict) String() string {
 	switch v.Code {
@@ -224,23 +254,26 @@ type Rule struct {
 	Stmts   []Stmt
 	Comment string // up to 127 bytes
 
-	sealed uint64 // its stamp, if it is known
+	seal Seal // zero until it is made
 }
 
-func (r Rule) String() string {
-	s := make([]string, len(r.Stmts))
+func (r Rule) String() string { return string(r.appendTo(nil)) }
+
+func (r *Rule) appendTo(b []byte) []byte {
 	for i, st := range r.Stmts {
-		s[i] = st.String()
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = appendText(b, st)
 	}
-	text := strings.Join(s, " ")
 	if r.Comment != "" {
-		text += fmt.Sprintf(" comment %q", r.Comment)
+		b = strconv.AppendQuote(append(b, " comment "...), r.Comment)
 	}
-	return text
+	return b
 }
 
 // family is the one network protocol that the rule's fields need, or 0.
-func (r Rule) family() Family {
+func (r *Rule) family() Family {
 	for _, st := range r.Stmts {
 		var f Family
 		switch s := st.(type) {

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"strings"
@@ -171,9 +172,9 @@ func (t *Table) String() string {
 // same sets, chains and rules.
 func (t *Table) Stamp() uint64 { return stamp(t.String()) }
 
-func (r Rule) stamp() uint64 {
-	if r.sealed != 0 {
-		return r.sealed
+func (r *Rule) stamp() uint64 {
+	if r.seal != (Seal{}) {
+		return binary.BigEndian.Uint64(r.seal[:])
 	}
 	return stamp(r.String())
 }

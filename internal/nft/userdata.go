@@ -45,7 +45,7 @@ func udataString(b []byte, typ byte, s string) []byte {
 	if s == "" {
 		return b
 	}
-	return udata(b, typ, append([]byte(s), 0))
+	return append(append(append(b, typ, byte(len(s)+1)), s...), 0)
 }
 
 func udataUint32(b []byte, typ byte, n uint32) []byte {

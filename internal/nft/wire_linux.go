@@ -44,6 +44,22 @@ func (w *wire) close(at int) {
 	binary.NativeEndian.PutUint16(w.b[at:], uint16(len(w.b)-at))
 }
 
+// openBytes starts an attribute of bytes, which closeBytes ends.
+func (w *wire) openBytes(typ uint16) int {
+	at := len(w.b)
+	w.b = append(w.b, 0, 0, 0, 0)
+	binary.NativeEndian.PutUint16(w.b[at+2:], typ)
+	return at
+}
+
+func (w *wire) closeBytes(at int) {
+	n := len(w.b) - at
+	binary.NativeEndian.PutUint16(w.b[at:], uint16(n))
+	for ; n%4 != 0; n++ {
+		w.b = append(w.b, 0)
+	}
+}
+
 func (w *wire) bytes(typ uint16, data []byte) {
 	n := 4 + len(data)
 	w.b = binary.NativeEndian.AppendUint16(w.b, uint16(n))
