@@ -61,6 +61,10 @@ func TestCaptures(t *testing.T) {
 			got, _, err := ipvs.DecodeDestination(b, ipvs.IPv6)
 			require.NoError(t, err, name)
 			require.Equal(t, destinations[name], got, name)
+			require.True(t, ipvs.UsualDestination(b), name)
+			got, err = ipvs.ListDestination(b, ipvs.IPv6)
+			require.NoError(t, err, name)
+			require.Equal(t, destinations[name], got, name)
 			delete(destinations, name)
 		}
 		for n := range len(b) {

@@ -64,21 +64,24 @@ func (f *faults) ownedKey(o Owns, k Key) {
 }
 
 // Validate names every fault of c, each with its path: bad services, unidentifiable ones to drop, and services named twice.
-func (c Change) Validate() error { return c.validate().join() }
+func (c Change) Validate() error {
+	var f faults
+	f.change(&c)
+	return f.join()
+}
 
-func (c Change) validate() *faults {
-	f := &faults{}
+func (f *faults) change(c *Change) {
 	f.services("set", c.Set)
 	for i, k := range c.Drop {
 		f.at("drop", i)
 		f.key(k)
 	}
-	twice(c.Drop, func(k *Key) Key { return *k }, func(i, j int) {
+	twice(c.Drop, func(k *Key) Key { return *k }, Key.Compare, func(i, j int) {
 		f.at("drop", j)
 		f.add("", "%s is drop[%d] already", c.Drop[i], i)
 	})
 	if len(c.Drop) == 0 || len(c.Set) == 0 {
-		return f
+		return
 	}
 	set := make(map[Key]int, len(c.Set))
 	for i := range c.Set {
@@ -90,12 +93,12 @@ func (c Change) validate() *faults {
 			f.add("", "%s is set[%d] already", k, i)
 		}
 	}
-	return f
 }
 
 // checkChange is Validate for a change that a client shall make.
 func (o Owns) checkChange(c Change) error {
-	f := c.validate()
+	var f faults
+	f.change(&c)
 	f.owned("set", o, c.Set)
 	for i, k := range c.Drop {
 		f.at("drop", i)

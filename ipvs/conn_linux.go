@@ -17,8 +17,7 @@ import (
 )
 
 const (
-	// defaultTimeout is how long a call may take at least whose context has no deadline, and twice that at most: a lost answer must not hang
-	// its caller for ever.
+	// defaultTimeout is how long a call may wait whose context has no deadline: a lost answer must not hang its caller for ever.
 	defaultTimeout = 60 * time.Second
 	// receiveBuffer holds the answers when every request of a datagram fails; each takes some 800 bytes of it.
 	receiveBuffer = 4 << 20
@@ -41,8 +40,18 @@ type conn struct {
 	enc   encoder
 	seq   uint32
 	in    inbox
-	dirty bool      // an exchange was given up: answers to it may come
-	until time.Time // when waits end, zero: they have not been bounded, or by a context
+	dirty bool // an exchange was given up: answers to it may come
+
+	ctx    context.Context // of the call under way
+	disarm func()          // ends what arm began; nil: nothing had to be waited for
+	unbind func()          // c.unbound, made once
+
+	sending, receiving func(fd uintptr) bool // what raw calls, made once: a function for each datagram would be an allocation for each
+	sent               error
+
+	pending   []operation // room for a writer
+	order     []int32     // in which the keys of the last listing were
+	last, all int         // how many services and destinations it had
 
 	closed atomic.Bool
 }
@@ -51,6 +60,7 @@ type conn struct {
 func dial(ns *netns.NS) (*conn, error) {
 	c := &conn{}
 	c.in.init()
+	c.unbind, c.sending, c.receiving = c.unbound, c.trySend, c.tryReceive
 	open := func() (err error) {
 		c.nl, err = netlink.Dial(unix.NETLINK_GENERIC, nil)
 		return err
@@ -84,8 +94,10 @@ func (c *conn) prepare() (err error) {
 	if c.raw, err = c.nl.SyscallConn(); err != nil {
 		return err
 	}
-	c.enc.family, err = c.resolve()
-	return err
+	if c.enc.family, err = c.resolve(); err != nil {
+		return err
+	}
+	return c.nl.SetDeadline(time.Time{})
 }
 
 // resolve asks for the family's number. The kernel loads the module for it when it can.
@@ -129,41 +141,45 @@ func (c *conn) close() error {
 	return c.nl.Close()
 }
 
-// bound makes the socket's waits end with ctx. The returned function must be called when the exchange is over.
+// bound starts a call, whose waits end with ctx. The returned function must be called when it is over.
 func (c *conn) bound(ctx context.Context) (stop func(), err error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	deadline, ok := ctx.Deadline()
+	c.ctx = ctx
+	return c.unbind, nil
+}
+
+func (c *conn) unbound() {
+	if c.disarm != nil {
+		c.disarm()
+		c.disarm = nil
+	}
+	c.ctx = nil
+}
+
+// arm comes before the first wait of a call. The kernel answers nearly every request before it is sent, and to set a deadline costs as much as a small
+// exchange: those who do not wait do without.
+func (c *conn) arm() {
+	if c.disarm != nil {
+		return
+	}
+	deadline, ok := c.ctx.Deadline()
 	if !ok {
-		// Setting one costs as much as a small exchange: one that is far enough stays.
-		if now := time.Now(); c.until.Before(now.Add(defaultTimeout)) {
-			deadline = now.Add(2 * defaultTimeout)
-		}
+		deadline = time.Now().Add(defaultTimeout)
 	}
-	if !deadline.IsZero() {
-		c.until = time.Time{}
-		if err := c.nl.SetDeadline(deadline); err != nil {
-			return nil, c.cause(ctx, err)
-		}
-		if !ok {
-			c.until = deadline
-		}
-	}
-	if ctx.Done() == nil {
-		return func() {}, nil
-	}
+	_ = c.nl.SetDeadline(deadline) // it fails when the socket is closed: so does the wait
 	done := make(chan struct{})
-	release := context.AfterFunc(ctx, func() {
+	release := context.AfterFunc(c.ctx, func() {
 		_ = c.nl.SetDeadline(time.Unix(1, 0))
 		close(done)
 	})
-	return func() {
+	c.disarm = func() {
 		if !release() {
 			<-done // so that it does not cut the next exchange short
-			c.until = time.Time{}
 		}
-	}, nil
+		_ = c.nl.SetDeadline(time.Time{})
+	}
 }
 
 // cause explains a failed wait; nil stays nil.
@@ -179,18 +195,29 @@ func (c *conn) cause(ctx context.Context, err error) error {
 	return fmt.Errorf("the kernel did not answer in time: %w", context.DeadlineExceeded)
 }
 
-// send writes the encoder's messages as one datagram.
+// send writes the encoder's messages as one datagram, unless the call's context has ended.
 func (c *conn) send() error {
+	if c.ctx.Err() != nil {
+		return context.Cause(c.ctx)
+	}
 	if c.dirty {
 		c.discard()
 	}
+	c.in.forget()
 	c.dirty = true
-	var err error
-	werr := c.raw.Write(func(fd uintptr) bool {
-		_, err = unix.Write(int(fd), c.enc.b)
-		return err != unix.EAGAIN
-	})
-	return errors.Join(werr, err)
+	if err := c.raw.Write(c.sending); err != nil {
+		return err
+	}
+	return c.sent
+}
+
+func (c *conn) trySend(fd uintptr) bool {
+	_, c.sent = unix.Write(int(fd), c.enc.b)
+	if c.sent != unix.EAGAIN {
+		return true
+	}
+	c.arm()
+	return false
 }
 
 // status decodes the payload of an NLMSG_ERROR or NLMSG_DONE message. Nil means success.

@@ -34,6 +34,22 @@ func DecodeDestination(b []byte, service Family) (Destination, DestinationStats,
 	return d, stats, err
 }
 
+// ListDestination decodes as a listing without counters does.
+func ListDestination(b []byte, service Family) (Destination, error) {
+	var d Destination
+	b, err := find(b, attrDest)
+	if err == nil {
+		err = decodeDestination(b, service, &d, nil)
+	}
+	return d, err
+}
+
+// UsualDestination reports whether a listing finds the layout that it is quick with.
+func UsualDestination(b []byte) bool {
+	b, err := find(b, attrDest)
+	return err == nil && decodeUsual(b, &Destination{})
+}
+
 // Memory is what a client remembers.
 type Memory struct{ m memory }
 

@@ -219,7 +219,12 @@ func FuzzDecode(f *testing.F) {
 				require.Equal(t, ipvs.State{Services: []ipvs.Service{s}}.Canonical().Services[0], again)
 			}
 		}
-		if d, _, err := ipvs.DecodeDestination(b, ipvs.IPv6); err == nil && d.Tunnel.Checksum <= ipvs.RemoteChecksum {
+		d, _, err := ipvs.DecodeDestination(b, ipvs.IPv6)
+		if listed, err2 := ipvs.ListDestination(b, ipvs.IPv6); err == nil {
+			require.NoError(t, err2)
+			require.Equal(t, d, listed)
+		}
+		if err == nil && d.Tunnel.Checksum <= ipvs.RemoteChecksum {
 			again, _, err := ipvs.DecodeDestination(ipvs.EncodeDestination(d), ipvs.IPv6)
 			require.NoError(t, err)
 			require.Equal(t, d, again)

@@ -19,6 +19,8 @@ type reader struct {
 	scratch   []Destination
 	counts    []DestinationStats
 	room      []Destination // those of all services, in one piece
+	family    Family        // of the service whose destinations are read
+	each      func(payload []byte) error
 }
 
 // list reads all services for which keep is true, once. IPVS dumps are not consistent under concurrent writes: the same service
@@ -29,7 +31,7 @@ func (c *conn) list(ctx context.Context, keep func(Key) bool, withStats bool) (*
 		return nil, err
 	}
 	defer stop()
-	r := &reader{conn: c, withStats: withStats}
+	r := &reader{conn: c, withStats: withStats, services: make([]Service, 0, c.last), room: make([]Destination, 0, c.all)}
 	if err := r.readServices(keep); err != nil {
 		return nil, c.cause(ctx, err)
 	}
@@ -38,6 +40,7 @@ func (c *conn) list(ctx context.Context, keep func(Key) bool, withStats bool) (*
 			return nil, c.cause(ctx, err)
 		}
 	}
+	c.last, c.all = len(r.services), len(r.room)
 	return r, nil
 }
 
@@ -78,28 +81,34 @@ func (c *conn) request(cmd uint8, flags uint16, k Key) {
 	c.enc.end()
 }
 
-// collect sends the request and hands over the messages of the answer, up to the acknowledgement or the end of the dump.
+// collect sends the request and hands over the messages of the answer, up to the acknowledgement or the end of the dump. expect is how many
+// datagrams those are as a rule.
 func (c *conn) collect(expect int, each func(payload []byte) error) error {
 	if err := c.send(); err != nil {
 		return err
 	}
-	var failed error
-	err := c.receive(c.seq, expect, func(r reply) (bool, error) {
+	c.in.expect = expect
+	for {
+		r, err := c.next(c.seq)
+		if err != nil {
+			return err
+		}
 		switch r.kind {
 		case unix.NLMSG_ERROR, unix.NLMSG_DONE:
+			c.dirty = false
 			if e := r.status(); e != nil {
-				failed = e
+				return e
 			}
-			return true, nil
+			return nil
 		case c.enc.family:
 			if len(r.payload) < sizeGeneric {
-				return false, errMalformed
+				return errMalformed
 			}
-			return false, each(r.payload[sizeGeneric:])
+			if err := each(r.payload[sizeGeneric:]); err != nil {
+				return err
+			}
 		}
-		return false, nil
-	})
-	return errors.Join(err, failed)
+	}
 }
 
 func (r *reader) readServices(keep func(Key) bool) error {
@@ -107,8 +116,11 @@ func (r *reader) readServices(keep func(Key) bool) error {
 	if err := r.collect(slots, func(payload []byte) error { return r.addService(payload, keep) }); err != nil {
 		return err
 	}
-	r.services = sortedUnique(r.services, func(s *Service) Key { return s.Key }, Key.Compare)
-	r.stats = sortedUnique(r.stats, func(s *ServiceStats) Key { return s.Key }, Key.Compare)
+	order := arrange(r.services, r.order, func(s *Service) Key { return s.Key }, Key.Compare)
+	r.services, r.order = pick(r.services, order), order
+	if r.withStats {
+		r.stats = pick(r.stats, order)
+	}
 	return nil
 }
 
@@ -139,72 +151,82 @@ func (r *reader) addService(payload []byte, keep func(Key) bool) error {
 // readDestinations fills in those of one service. When it is gone meanwhile the kernel lists none.
 func (r *reader) readDestinations(i int) error {
 	s := &r.services[i]
-	family := s.family()
-	r.scratch, r.counts = r.scratch[:0], r.counts[:0]
+	if r.each == nil {
+		r.each = r.addDestination
+	}
+	r.family, r.scratch, r.counts = s.family(), r.scratch[:0], r.counts[:0]
 	r.request(cmdGetDest, flagDump, s.Key)
-	err := r.collect(2, func(payload []byte) error { // the destinations, and that there are no more
-		b, err := find(payload, attrDest)
-		if err != nil {
-			return err
-		}
-		r.scratch = append(r.scratch, Destination{})
-		d := &r.scratch[len(r.scratch)-1]
-		if !r.withStats {
-			return decodeDestination(b, family, d, nil)
-		}
-		r.counts = append(r.counts, DestinationStats{})
-		return decodeDestination(b, family, d, &r.counts[len(r.counts)-1])
-	})
+	err := r.collect(2, r.each) // the destinations, and that there are no more
 	var refused *kernelError
-	if errors.As(err, &refused) && refused.errno == syscall.ESRCH {
+	if err != nil && errors.As(err, &refused) && refused.errno == syscall.ESRCH {
 		err = nil
 	}
 	if err != nil {
 		return err
 	}
-	r.scratch = sortedUnique(r.scratch, func(d *Destination) netip.AddrPort { return d.Address }, netip.AddrPort.Compare)
+	address := func(d *Destination) netip.AddrPort { return d.Address }
+	if r.withStats {
+		order := arrange(r.scratch, nil, address, netip.AddrPort.Compare)
+		r.scratch, r.stats[i].Destinations = pick(r.scratch, order), pick(r.counts, order)
+	} else if !ascending(r.scratch, address, netip.AddrPort.Compare) {
+		slices.Reverse(r.scratch) // the kernel lists the latest first
+		if !ascending(r.scratch, address, netip.AddrPort.Compare) {
+			slices.Reverse(r.scratch)
+			r.scratch = pick(r.scratch, arrange(r.scratch, nil, address, netip.AddrPort.Compare))
+		}
+	}
 	if start := len(r.room); len(r.scratch) > 0 {
 		r.room = append(r.room, r.scratch...)
 		s.Destinations = r.room[start:len(r.room):len(r.room)]
 	}
-	if r.withStats {
-		r.counts = sortedUnique(r.counts, func(d *DestinationStats) netip.AddrPort { return d.Address }, netip.AddrPort.Compare)
-		r.stats[i].Destinations = slices.Clone(r.counts)
-	}
 	return nil
 }
 
-// sortedUnique sorts and keeps the last of each key. The elements are large, so their numbers are sorted instead.
-func sortedUnique[T any, K comparable](s []T, key func(*T) K, compare func(a, b K) int) []T {
-	if len(s) < 2 {
-		return s
+func (r *reader) addDestination(payload []byte) error {
+	b, err := find(payload, attrDest)
+	if err != nil {
+		return err
+	}
+	r.scratch = append(r.scratch, Destination{})
+	d := &r.scratch[len(r.scratch)-1]
+	if !r.withStats {
+		return decodeDestination(b, r.family, d, nil)
+	}
+	r.counts = append(r.counts, DestinationStats{})
+	return decodeDestination(b, r.family, d, &r.counts[len(r.counts)-1])
+}
+
+// arrange returns the numbers of the elements in the order of their keys; of several with one key only the last. hint is what it returned for
+// an earlier listing: when nobody wrote since, the kernel lists the same in the same order, and it fits again.
+func arrange[T, K any](s []T, hint []int32, key func(*T) K, compare func(a, b K) int) []int32 {
+	at := func(i *int32) K { return key(&s[*i]) }
+	if len(hint) == len(s) && ascending(hint, at, compare) {
+		return hint
 	}
 	order := make([]int32, len(s))
 	for i := range order {
 		order[i] = int32(i)
 	}
-	byKey := func(a, b int32) int {
-		if c := compare(key(&s[a]), key(&s[b])); c != 0 {
+	slices.SortFunc(order, func(a, b int32) int {
+		if c := compare(at(&a), at(&b)); c != 0 {
 			return c
 		}
 		return int(a - b)
+	})
+	out := order[:0]
+	for i := range order {
+		if i+1 == len(order) || compare(at(&order[i]), at(&order[i+1])) != 0 {
+			out = append(out, order[i])
+		}
 	}
-	if slices.IsSortedFunc(order, byKey) {
-		return lastOfEach(s, key, s[:0])
-	}
-	slices.SortFunc(order, byKey)
-	sorted := make([]T, len(s))
-	for i, from := range order {
-		sorted[i] = s[from]
-	}
-	return lastOfEach(sorted, key, sorted[:0])
+	return out
 }
 
-func lastOfEach[T any, K comparable](s []T, key func(*T) K, out []T) []T {
-	for i := range s {
-		if i+1 == len(s) || key(&s[i]) != key(&s[i+1]) {
-			out = append(out, s[i])
-		}
+// pick returns copies of the numbered elements.
+func pick[T any](s []T, numbers []int32) []T {
+	out := make([]T, len(numbers))
+	for i, from := range numbers {
+		out[i] = s[from]
 	}
 	return out
 }

@@ -22,6 +22,11 @@ type inbox struct {
 	headers [slots]multiHeader
 	vectors [slots]unix.Iovec
 	buf     []byte
+
+	expect int    // how many datagrams there will be as a rule: to look for one more costs as much as to receive one
+	n, at  int    // datagrams received, and looked at
+	rest   []byte // of the last of those
+	errno  syscall.Errno
 }
 
 // multiHeader is a struct mmsghdr.
@@ -40,44 +45,26 @@ func (in *inbox) init() {
 	}
 }
 
-// read returns how many datagrams there are, at least one, up to most.
-func (in *inbox) read(raw syscall.RawConn, most int) (n int, err error) {
-	if most == 1 {
-		return in.readOne(raw)
+// forget drops what was received and not looked at.
+func (in *inbox) forget() { in.n, in.at, in.rest = 0, 0, nil }
+
+// receive takes the datagrams that are there, at least one, up to what is expected.
+func (in *inbox) receive(fd uintptr) {
+	in.forget()
+	if in.expect == 1 { // a plain read costs less
+		n, _, errno := unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&in.buf[0])), slotSize)
+		if in.errno = errno; errno == 0 {
+			in.n, in.headers[0].size, in.headers[0].Flags = 1, uint32(n), 0
+		}
+		return
 	}
-	var errno syscall.Errno
-	if rerr := raw.Read(func(fd uintptr) bool {
-		var got uintptr
-		got, _, errno = unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.headers[0])), uintptr(most), 0, 0, 0)
-		n = int(got)
-		return errno != unix.EAGAIN
-	}); rerr != nil {
-		return 0, rerr
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&in.headers[0])), uintptr(in.expect), 0, 0, 0)
+	if in.errno = errno; errno == 0 {
+		in.n = int(n)
 	}
-	if errno != 0 {
-		return 0, errno
-	}
-	return n, nil
 }
 
-// readOne costs less where one is all there is.
-func (in *inbox) readOne(raw syscall.RawConn) (int, error) {
-	var n int
-	var err error
-	if rerr := raw.Read(func(fd uintptr) bool {
-		n, err = unix.Read(int(fd), in.buf[:slotSize])
-		return err != unix.EAGAIN
-	}); rerr != nil {
-		return 0, rerr
-	}
-	if err != nil {
-		return 0, err
-	}
-	in.headers[0].size, in.headers[0].Flags = uint32(n), 0
-	return 1, nil
-}
-
-// datagram returns the i-th of those read.
+// datagram returns the i-th of those received.
 func (in *inbox) datagram(i int) ([]byte, error) {
 	if in.headers[i].Flags&unix.MSG_TRUNC != 0 {
 		return nil, fmt.Errorf("%w: a datagram of more than %d bytes", errMalformed, slotSize)
@@ -104,53 +91,70 @@ type reply struct {
 	payload     []byte
 }
 
-// receive hands over the messages that come until each says that it has had enough. Answers to earlier exchanges, before first, are
-// passed over. expect is how many datagrams there are as a rule: to look for one more costs as much as to receive one.
-func (c *conn) receive(first uint32, expect int, each func(r reply) (done bool, err error)) error {
-	for ; ; expect = slots {
-		n, err := c.in.read(c.raw, expect)
-		if err == unix.EINTR {
-			continue
-		}
-		if err != nil {
-			if errno, ok := err.(syscall.Errno); ok { //nolint:errorlint // not wrapped by read
-				return os.NewSyscallError("recvmmsg", errno)
+// next returns the next message of the kernel's answers. Those to earlier exchanges, before first, are passed over.
+func (c *conn) next(first uint32) (reply, error) {
+	for {
+		for len(c.in.rest) < sizeNetlink {
+			if c.in.at == c.in.n {
+				if err := c.receive(); err != nil {
+					return reply{}, err
+				}
 			}
-			return err
-		}
-		for i := range n {
-			data, err := c.in.datagram(i)
+			data, err := c.in.datagram(c.in.at)
 			if err != nil {
-				return err
+				return reply{}, err
 			}
-			if done, err := c.messages(data, first, each); done || err != nil {
-				c.dirty = err != nil
-				return err
-			}
+			c.in.rest = data
+			c.in.at++
+		}
+		r, err := c.in.message()
+		if err != nil {
+			return reply{}, err
+		}
+		if int32(r.seq-first) >= 0 {
+			return r, nil
 		}
 	}
 }
 
-// messages hands over those of one datagram.
-func (c *conn) messages(data []byte, first uint32, each func(r reply) (done bool, err error)) (bool, error) {
-	for len(data) >= sizeNetlink {
-		length := int(binary.NativeEndian.Uint32(data))
-		if length < sizeNetlink || length > len(data) {
-			return false, fmt.Errorf("%w: message of %d bytes", errMalformed, length)
+// message takes the next one off the datagram.
+func (in *inbox) message() (reply, error) {
+	length := int(binary.NativeEndian.Uint32(in.rest))
+	if length < sizeNetlink || length > len(in.rest) {
+		return reply{}, fmt.Errorf("%w: message of %d bytes", errMalformed, length)
+	}
+	r := reply{
+		kind:    binary.NativeEndian.Uint16(in.rest[4:]),
+		flags:   binary.NativeEndian.Uint16(in.rest[6:]),
+		seq:     binary.NativeEndian.Uint32(in.rest[8:]),
+		payload: in.rest[sizeNetlink:length],
+	}
+	in.rest = in.rest[min((length+3)&^3, len(in.rest)):]
+	return r, nil
+}
+
+// receive waits for datagrams.
+func (c *conn) receive() error {
+	for {
+		if err := c.raw.Read(c.receiving); err != nil {
+			return err
 		}
-		r := reply{
-			kind:    binary.NativeEndian.Uint16(data[4:]),
-			flags:   binary.NativeEndian.Uint16(data[6:]),
-			seq:     binary.NativeEndian.Uint32(data[8:]),
-			payload: data[sizeNetlink:length],
-		}
-		data = data[min((length+3)&^3, len(data)):]
-		if int32(r.seq-first) < 0 {
-			continue
-		}
-		if done, err := each(r); done || err != nil {
-			return done, err
+		switch c.in.errno {
+		case 0:
+			c.in.expect = slots
+			return nil
+		case unix.EINTR:
+		default:
+			return os.NewSyscallError("recvmmsg", c.in.errno)
 		}
 	}
-	return false, nil
+}
+
+func (c *conn) tryReceive(fd uintptr) bool {
+	c.in.receive(fd)
+	if c.in.errno != unix.EAGAIN {
+		return true
+	}
+	c.arm()
+	return false
 }

@@ -11,17 +11,10 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	wants := make([]wanted, 0, len(change.Set)+len(change.Drop))
-	for i := range change.Set {
-		s, _ := change.Set[i].canonical(nil)
-		wants = append(wants, wanted{s.Key, &s})
-	}
-	for _, k := range change.Drop {
-		wants = append(wants, wanted{k, nil})
-	}
 	var did Plan
+	var contradicted map[Key]bool // nil: all
 	for range syncTries {
-		changes, err := c.prepare(ctx, wants)
+		changes, err := c.prepare(ctx, &change, contradicted)
 		if err != nil {
 			return did, opError("update", "", err)
 		}
@@ -34,38 +27,48 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 			c.remember(done)
 			return did, nil
 		}
-		contradicted := map[Key]bool{}
+		contradicted = map[Key]bool{}
 		for _, f := range again {
 			contradicted[f.key] = true
 		}
-		wants = slices.DeleteFunc(wants, func(w wanted) bool { return !contradicted[w.key] })
 	}
 	return did, opError("update", "", ErrUnstable)
 }
 
-// wanted is what shall become of one service: nil means that it goes.
-type wanted struct {
-	key     Key
-	service *Service
-}
-
-// prepare compares what is wanted with what is known, or read where nothing is known, and returns what differs, sorted.
-func (c *Client) prepare(ctx context.Context, wants []wanted) ([]change, error) {
-	changes := make([]change, 0, len(wants))
-	for _, w := range wants {
-		have, sure := c.known.lookup(w.key)
+// prepare compares what is wanted with what is known, or read where nothing is known, and returns what differs, sorted. Unless only is nil
+// it looks at those keys alone.
+func (c *Client) prepare(ctx context.Context, wanted *Change, only map[Key]bool) ([]change, error) {
+	changes := make([]change, 0, len(wanted.Set)+len(wanted.Drop))
+	compare := func(k Key, want *Service) error {
+		have, sure := c.known.lookup(k)
 		if !sure {
 			var err error
-			if have, err = c.conn.get(ctx, w.key); err != nil {
-				return nil, err
+			if have, err = c.conn.get(ctx, k); err != nil {
+				return err
 			}
 		}
 		switch {
-		case have == nil && w.service == nil:
-		case have != nil && w.service != nil && sameService(have, w.service):
-			c.known.note(w.key, have)
+		case have == nil && want == nil:
+		case have != nil && want != nil && sameService(have, want):
+			c.known.note(k, have)
 		default:
-			changes = append(changes, diffService(w.key, have, w.service))
+			changes = append(changes, diffService(k, have, want))
+		}
+		return nil
+	}
+	for i := range wanted.Set {
+		if k := wanted.Set[i].Key; only == nil || only[k] {
+			s, _ := wanted.Set[i].canonical(nil)
+			if err := compare(k, &s); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, k := range wanted.Drop {
+		if only == nil || only[k] {
+			if err := compare(k, nil); err != nil {
+				return nil, err
+			}
 		}
 	}
 	slices.SortFunc(changes, func(a, b change) int { return a.key.Compare(b.key) })

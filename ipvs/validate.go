@@ -52,23 +52,15 @@ func (f *faults) services(list string, services []Service) {
 		f.at(list, i)
 		f.service(&services[i])
 	}
-	twice(services, func(s *Service) Key { return s.Key }, func(i, j int) {
+	twice(services, func(s *Service) Key { return s.Key }, Key.Compare, func(i, j int) {
 		f.at(list, j)
 		f.add("", "%s is %s[%d] already", services[i].Key, list, i)
 	})
 }
 
-// twice calls found for every element that has the key of an earlier one. Short lists, which most are, take no map.
-func twice[T any, K comparable](list []T, key func(*T) K, found func(earlier, later int)) {
-	if len(list) <= 8 {
-		for j := range list {
-			for i := range j {
-				if key(&list[i]) == key(&list[j]) {
-					found(i, j)
-					break
-				}
-			}
-		}
+// twice calls found for every element that has the key of an earlier one. A list in order, which most are, takes no map.
+func twice[T any, K comparable](list []T, key func(*T) K, compare func(a, b K) int, found func(earlier, later int)) {
+	if ascending(list, key, compare) {
 		return
 	}
 	seen := make(map[K]int, len(list))
@@ -81,18 +73,28 @@ func twice[T any, K comparable](list []T, key func(*T) K, found func(earlier, la
 	}
 }
 
+// ascending reports whether each key is greater than the one before.
+func ascending[T, K any](s []T, key func(*T) K, compare func(a, b K) int) bool {
+	for i := 1; i < len(s); i++ {
+		if compare(key(&s[i-1]), key(&s[i])) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // key checks what identifies a service.
 func (f *faults) key(k Key) {
 	if k.Mark != 0 {
 		if k.Protocol != 0 || k.Address != (netip.AddrPort{}) {
 			f.add("", "a service is either a mark's or an address's")
 		}
-		if _, ok := familyNames[k.Family]; !ok {
+		if k.Family != IPv4 && k.Family != IPv6 {
 			f.add(".family", "%d is neither ipv4 nor ipv6", uint8(k.Family))
 		}
 		return
 	}
-	if _, ok := protocolNames[k.Protocol]; !ok {
+	if k.Protocol != TCP && k.Protocol != UDP && k.Protocol != SCTP {
 		f.add(".protocol", "%d is not tcp, udp or sctp", uint8(k.Protocol))
 	}
 	if k.Family != 0 {
@@ -142,7 +144,7 @@ func (f *faults) service(s *Service) {
 		f.destination = i
 		f.destinationOf(s, &s.Destinations[i])
 	}
-	twice(s.Destinations, func(d *Destination) netip.AddrPort { return d.Address }, func(i, j int) {
+	twice(s.Destinations, func(d *Destination) netip.AddrPort { return d.Address }, netip.AddrPort.Compare, func(i, j int) {
 		f.destination = j
 		f.add("", "%s is destinations[%d] already", s.Destinations[i].Address, i)
 	})
@@ -174,10 +176,9 @@ func (f *faults) destinationOf(s *Service, d *Destination) {
 		d.Address.Addr().Is4() != (s.family() == IPv4) && d.Method != Tunneling {
 		f.add(".address", "%s is of another family than the service, which only a tunnel can cross", d.Address.Addr())
 	}
-	_, known := methodNames[d.Method]
 	anyPort := s.Mark != 0 || s.Address.Port() == 0
 	switch port := d.Address.Port(); {
-	case !known || d.Method == Bypass:
+	case d.Method >= Bypass:
 		f.add(".method", "%s is not masquerade, local, tunnel or direct", d.Method)
 	case anyPort && port != 0 && (d.Method != Masquerade || s.Mark == 0):
 		f.add(".address", "port %d: the service takes every port and keeps it", port)
@@ -206,15 +207,14 @@ func (f *faults) tunnel(d *Destination) {
 		}
 		return
 	}
-	if _, ok := tunnelNames[t.Type]; !ok {
+	if t.Type > GRE {
 		f.add(".tunnel.type", "%d is not ipip, gue or gre", uint8(t.Type))
 		return
 	}
 	if (t.Type == GUE) != (t.Port != 0) {
 		f.add(".tunnel.port", "gue needs one, the others have none")
 	}
-	_, known := checksumNames[t.Checksum]
-	if !known || t.Type == IPIP && t.Checksum != NoChecksum || t.Type == GRE && t.Checksum == RemoteChecksum {
+	if t.Checksum > RemoteChecksum || t.Type == IPIP && t.Checksum != NoChecksum || t.Type == GRE && t.Checksum == RemoteChecksum {
 		f.add(".tunnel.checksum", "%s is not for %s", t.Checksum, t.Type)
 	}
 }

@@ -41,7 +41,8 @@ func (c *conn) write(ctx context.Context, changes []change) ([]failure, error) {
 		return nil, err
 	}
 	defer stop()
-	w := writer{conn: c, changes: changes}
+	w := writer{conn: c, changes: changes, pending: c.pending[:0]}
+	defer func() { c.pending = w.pending[:0] }()
 	w.enc.reset()
 	for i := range changes {
 		if err := w.change(i); err != nil {
@@ -115,17 +116,24 @@ func (w *writer) flush() error {
 	if err := w.send(); err != nil {
 		return err
 	}
-	last := w.seq
-	err := w.receive(w.first, 1, func(r reply) (bool, error) {
-		if r.kind != unix.NLMSG_ERROR {
-			return false, nil
+	w.in.expect = 1
+	for {
+		r, err := w.next(w.first)
+		if err != nil {
+			return err
+		}
+		if r.kind != unix.NLMSG_ERROR || int(r.seq-w.first) >= len(w.pending) {
+			continue
 		}
 		if e := r.status(); e != nil {
 			w.failed = append(w.failed, failure{w.pending[r.seq-w.first], e})
 		}
-		return r.seq == last, nil
-	})
+		if r.seq == w.seq {
+			break
+		}
+	}
+	w.dirty = false
 	w.pending = w.pending[:0]
 	w.enc.reset()
-	return err
+	return nil
 }
