@@ -149,7 +149,7 @@ func (p *proof) spread(ctx context.Context, client client, endpoints map[netip.A
 		crowd   = 10 // endpoints from which on shares are no longer printed one by one
 	)
 	rounds := 20 // a request for every endpoint in each
-	if len(endpoints) > crowd {
+	if len(endpoints) > crowd || p.dns {
 		rounds = 5
 	}
 	ask := container.Ask

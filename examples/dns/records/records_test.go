@@ -107,7 +107,11 @@ func TestChangesEqualTheWhole(t *testing.T) {
 		w := &world{map[string]*corev1.Service{}, map[string]*discoveryv1.EndpointSlice{}, map[string]*corev1.Pod{}, map[string]bool{}}
 		store := new(records.Store)
 		store.Update(func(*records.Edit) {})
-		for range 60 {
+		for i := range 60 {
+			if i%8 != 0 { // looking at everything takes longer than changing it
+				store.Update(func(e *records.Edit) { w.step(r, e) })
+				continue
+			}
 			before := store.Snapshot()
 			was := answers(before)
 			store.Update(func(e *records.Edit) { w.step(r, e) })

@@ -170,8 +170,8 @@ func (s *service) pointers(k key) map[pointer][]netip.Addr {
 func describe(object *corev1.Service, all map[string]*discoveryv1.EndpointSlice) *service {
 	if object.Spec.Type == corev1.ServiceTypeExternalName {
 		target := strings.TrimSuffix(object.Spec.ExternalName, ".")
-		if _, err := netip.ParseAddr(target); err == nil {
-			target = "" // an address is no name to point to
+		if _, err := netip.ParseAddr(target); err == nil || target == "" {
+			return &service{headless: true} // an address is no name to point to: there is nothing
 		}
 		return &service{external: target}
 	}

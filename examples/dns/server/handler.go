@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,10 +90,21 @@ func (n *names) write(ctx context.Context, b backend, state request.Request, rep
 	m := new(dns.Msg).SetRcode(state.Req, rcode)
 	m.Authoritative, m.RecursionAvailable, m.Truncated = true, n.upstream != nil, reply.Truncated
 	m.Answer, m.Ns, m.Extra = reply.Answer, reply.Ns, reply.Extra
+	shuffle(m.Answer)
 	if len(m.Answer) == 0 && len(m.Ns) == 0 {
 		m.Ns, _ = plugin.SOA(ctx, b, state.Zone, state, plugin.Options{})
 	}
 	return dns.RcodeSuccess, state.W.WriteMsg(m)
+}
+
+// shuffle mixes the addresses, for clients that take the first. Aliases stay before what they lead to.
+func shuffle(rrs []dns.RR) {
+	from := slices.IndexFunc(rrs, func(rr dns.RR) bool { return rr.Header().Rrtype != dns.TypeCNAME })
+	if from < 0 {
+		return
+	}
+	rest := rrs[from:]
+	rand.Shuffle(len(rest), func(i, j int) { rest[i], rest[j] = rest[j], rest[i] }) //nolint:gosec // to spread connections
 }
 
 // answer makes the records for a question about the zone, and says whether the name exists.
@@ -117,6 +130,10 @@ func (b backend) answer(ctx context.Context, state request.Request, depth int) (
 	default:
 		if _, found := b.find(state.Name()); !found && state.Name() != "ns.dns."+b.Zone {
 			err = errNoName
+		} else if t == dns.TypeANY {
+			reply.Answer = []dns.RR{&dns.HINFO{
+				Hdr: dns.RR_Header{Name: state.QName(), Rrtype: dns.TypeHINFO, Class: dns.ClassINET, Ttl: uint32(b.TTL.Seconds())}, Cpu: "RFC8482",
+			}}
 		}
 	}
 	if b.IsNameError(err) {
