@@ -179,6 +179,8 @@ func (p *Proxy) passed(d stream.Direction, secure bool, out outcome) {
 
 func (p *Proxy) refuse(d stream.Direction, c net.Conn, reason string, about ...any) {
 	p.count.refuse(d, reason)
-	p.config.Log.Info("refused", append([]any{"pod", p.config.Workload.String(), "direction", d.String(), "reason", reason}, about...)...)
+	if p.logged.Allow() {
+		p.config.Log.Info("refused", append([]any{"pod", p.config.Workload.String(), "direction", d.String(), "reason", reason}, about...)...)
+	}
 	reset(c)
 }

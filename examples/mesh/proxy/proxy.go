@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/podplumb/podplumb/examples/mesh/capture"
 	"github.com/podplumb/podplumb/examples/mesh/stream"
 	"github.com/podplumb/podplumb/netns"
@@ -60,7 +62,7 @@ type Config struct {
 const (
 	connectWithin   = 3 * time.Second
 	handshakeWithin = 5 * time.Second
-	helloWithin     = 10 * time.Second // for a client to begin its handshake
+	helloWithin     = 3 * time.Second // for a client to begin its handshake, which one of the mesh does at once
 )
 
 // Proxy is the proxy of one pod.
@@ -72,6 +74,7 @@ type Proxy struct {
 	habits  habits
 	dialer  func(ctx context.Context, network, address string) (net.Conn, error)
 
+	logged    *rate.Limiter // of refusals, which others can cause
 	listeners []net.Listener
 	questions []net.PacketConn
 	draining  chan struct{}
@@ -91,7 +94,7 @@ func New(c Config) *Proxy {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	p := &Proxy{
-		config: c, count: count{c.Counts, c.Workload.String()}, tls: serverConfig(c.Identity), draining: make(chan struct{}),
+		config: c, count: count{c.Counts, c.Workload.String()}, tls: serverConfig(c.Identity), draining: make(chan struct{}), logged: rate.NewLimiter(10, 100),
 	}
 	d := net.Dialer{Timeout: connectWithin, Control: control(c.Mark)}
 	p.dialer = d.DialContext
@@ -144,6 +147,9 @@ func (p *Proxy) listen(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Close closes the ports of a proxy that is not to serve.
+func (p *Proxy) Close() error { p.close(); return nil }
 
 func (p *Proxy) close() {
 	for _, l := range p.listeners {

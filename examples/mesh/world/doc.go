@@ -9,6 +9,7 @@
 // A pod is in the mesh if the label podplumb.github.io/mesh of the pod, or
 // else of its namespace, is "enabled". These annotations of a pod say more:
 //
+//	podplumb.github.io/mesh-sidecar           the user of the proxy that runs in the pod, instead of the node's
 //	podplumb.github.io/mesh-permissive        ports that also take connections in clear
 //	podplumb.github.io/mesh-allow             who may connect: spiffe://cluster.local/ns/shop/sa/web, or ns/shop/sa/*
 //	podplumb.github.io/mesh-allow.PORT        the same for one port

@@ -22,6 +22,7 @@ import (
 const (
 	Label             = "podplumb.github.io/mesh"
 	annotation        = "podplumb.github.io/mesh-"
+	sidecar           = annotation + "sidecar"
 	permissive        = annotation + "permissive"
 	allow             = annotation + "allow"
 	excludeInbound    = annotation + "exclude-inbound"
@@ -34,6 +35,9 @@ type Pod struct {
 	Workload *stream.Workload
 	UID      string
 	Policy   proxy.Policy
+
+	// Sidecar is the user that the pod's own proxy runs as, zero without one.
+	Sidecar uint32
 
 	// ExcludeInbound and ExcludeOutbound are ports that are not captured.
 	ExcludeInbound, ExcludeOutbound []nat.Ports
@@ -74,6 +78,7 @@ func (w *World) pod(o *corev1.Pod) (*Pod, error) {
 	r := reader{domain: w.domain, pod: o}
 	p.Workload.Meshed = r.meshed(w.namespaces[name{"", o.Namespace}])
 	p.Policy = r.policy()
+	p.Sidecar = r.user(sidecar)
 	p.ExcludeInbound, p.ExcludeOutbound = r.ports(excludeInbound), r.ports(excludeOutbound)
 	return p, errors.Join(r.faults...)
 }
@@ -116,6 +121,20 @@ func (r *reader) meshed(ns *corev1.Namespace) bool {
 		r.faults = append(r.faults, fmt.Errorf("Namespace %s: metadata.labels[%q]: %q is neither enabled nor disabled: taken for enabled", ns.Name, Label, text))
 	}
 	return true
+}
+
+// user reads the number of a user. Root cannot be told from everybody else.
+func (r *reader) user(key string) uint32 {
+	text, ok := r.pod.Annotations[key]
+	if !ok {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil || n == 0 {
+		r.fault(fmt.Sprintf("annotations[%q]", key), "%q is no number of a user other than root", text)
+		return 0
+	}
+	return uint32(n)
 }
 
 func (r *reader) policy() proxy.Policy {

@@ -192,3 +192,13 @@ func parse(texts []string) []netip.Addr {
 	}
 	return list
 }
+
+// Pod returns the pod that is called NAMESPACE/NAME, or nil.
+func (s *Snapshot) Pod(name string) *Pod {
+	for _, p := range s.Pods {
+		if p.Workload.String() == name {
+			return p
+		}
+	}
+	return nil
+}

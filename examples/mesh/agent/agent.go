@@ -1,0 +1,246 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"github.com/podplumb/podplumb/examples/mesh/identity"
+	"github.com/podplumb/podplumb/examples/mesh/proxy"
+	"github.com/podplumb/podplumb/examples/mesh/stream"
+	"github.com/podplumb/podplumb/examples/mesh/workloadapi"
+	"github.com/podplumb/podplumb/examples/mesh/world"
+	"github.com/podplumb/podplumb/netns"
+)
+
+// Config says for which node the agent works, and with what.
+type Config struct {
+	Node   string          // its name
+	World  *world.World    // required
+	Issuer identity.Issuer // required
+
+	// Sockets is the directory of the Workload API's sockets. The one for all
+	// callers is "workload.sock" in it; it is made if it does not exist.
+	Sockets string
+
+	// Find opens the network namespace of a pod; fs.ErrNotExist means that it
+	// is not there yet. Nil looks under /run/netns for the one that has the
+	// pod's addresses.
+	Find func(*world.Pod) (*netns.NS, error)
+
+	// Handler makes what serves HTTP for a pod. Nil passes it as bytes.
+	Handler func(*stream.Workload, stream.Dialer) stream.Handler
+
+	// Probes are networks that connections are not captured from: the node's
+	// own addresses towards its pods.
+	Probes []netip.Prefix
+
+	Cluster    []netip.Prefix // see proxy.Config
+	NameServer netip.AddrPort // see proxy.Config; valid: questions are captured
+	Drain      time.Duration  // see proxy.Config
+
+	// Release ends the capture when the agent ends.
+	Release bool
+
+	Counts *proxy.Counts
+	Log    *slog.Logger
+}
+
+// SharedSocket is the file in Config.Sockets for all callers.
+const SharedSocket = "workload.sock"
+
+// look is how often namespaces are looked for that were not there, and
+// failures are tried again.
+const look = 100 * time.Millisecond
+
+// Agent keeps the pods of a node in the mesh.
+type Agent struct {
+	config Config
+
+	mu      sync.Mutex
+	callers map[netns.ID]spiffeid.ID
+	ready   map[string]*netns.NS // pods that are captured
+	changed chan struct{}
+}
+
+// New makes an Agent. It does nothing yet.
+func New(c Config) *Agent {
+	if c.Find == nil {
+		c.Find = findByAddress
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Agent{config: c, callers: map[netns.ID]spiffeid.ID{}, ready: map[string]*netns.NS{}, changed: make(chan struct{})}
+}
+
+// Run works until ctx ends.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := os.MkdirAll(a.config.Sockets, 0o755); err != nil {
+		return err
+	}
+	shared, err := listenUnix(filepath.Join(a.config.Sockets, SharedSocket), 0o666)
+	if err != nil {
+		return err
+	}
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	running.Go(func() {
+		err := workloadapi.Serve(ctx, shared, workloadapi.Config{Issuer: a.config.Issuer, Attestor: workloadapi.ByNetNS(a.who), Failed: a.failed})
+		if err != nil {
+			a.failed(err)
+		}
+	})
+	pods := map[string]*member{}
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		snapshot, changed := a.config.World.Snapshot()
+		if snapshot.Known {
+			if a.adopt(ctx, snapshot, pods, &running) {
+				again.Reset(look)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-again.C:
+		}
+	}
+}
+
+// adopt begins with pods that came and ends those that went. It returns
+// whether some could not be begun with.
+func (a *Agent) adopt(ctx context.Context, s *world.Snapshot, pods map[string]*member, running *sync.WaitGroup) (missing bool) {
+	here := map[string]bool{}
+	for _, p := range s.Pods {
+		if p.Workload.Node != a.config.Node || !p.Workload.Meshed {
+			continue
+		}
+		key := fmt.Sprint(p.Workload, p.UID, p.Workload.Addresses)
+		here[key] = true
+		if m := pods[key]; m != nil && !m.ended() {
+			if m.same(p) {
+				m.pod.Store(p)
+			} else { // anew, and captured all the while
+				m.end()
+				missing = true
+			}
+			continue
+		}
+		m, err := a.begin(p)
+		if err != nil {
+			missing = true
+			if !errors.Is(err, os.ErrNotExist) {
+				a.failed(fmt.Errorf("pod %s: %w", p.Workload, err))
+			}
+			continue
+		}
+		pods[key] = m
+		ctx, cancel := context.WithCancel(ctx)
+		m.end = cancel
+		running.Go(func() { m.run(ctx); cancel() })
+	}
+	for key, m := range pods {
+		if !here[key] {
+			m.left.Store(true)
+			m.end()
+			delete(pods, key)
+		}
+	}
+	return missing
+}
+
+func (a *Agent) failed(err error) { a.config.Log.Error("agent", "error", err) }
+
+// who is in a network namespace.
+func (a *Agent) who(id netns.ID) (spiffeid.ID, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	found, ok := a.callers[id]
+	return found, ok
+}
+
+// Ready returns the pods that are captured now, by namespace and name, and a
+// channel that is closed when that changes.
+func (a *Agent) Ready() (map[string]bool, <-chan struct{}) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := make(map[string]bool, len(a.ready))
+	for k := range a.ready {
+		list[k] = true
+	}
+	return list, a.changed
+}
+
+// set notes that a pod is captured, in its namespace, or with nil that it is not.
+func (a *Agent) set(pod string, ns *netns.NS) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if ns != nil {
+		a.ready[pod] = ns
+	} else {
+		delete(a.ready, pod)
+	}
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// listenUnix opens a socket, in place of one that a former process has left.
+func listenUnix(path string, mode os.FileMode) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// findByAddress looks for the named namespace that has a pod's addresses.
+func findByAddress(p *world.Pod) (*netns.NS, error) {
+	names, err := netns.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		ns, err := netns.OpenName(name)
+		if err != nil {
+			continue // it may be gone by now
+		}
+		if hasAddress(ns, p.Workload.Addresses[0]) {
+			return ns, nil
+		}
+		_ = ns.Close()
+	}
+	return nil, fmt.Errorf("no namespace under %s has the address %s: %w", netns.RunDir, p.Workload.Addresses[0], os.ErrNotExist)
+}
+
+func hasAddress(ns *netns.NS, want netip.Addr) (has bool) {
+	_ = ns.Do(func() error {
+		addrs, err := net.InterfaceAddrs()
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr() == want {
+				has = true
+			}
+		}
+		return err
+	})
+	return has
+}
