@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -30,6 +31,8 @@ type Client struct {
 	goal   *Ruleset // as the last change left it, which Watch restores; nil before the first
 	world  *world   // behind goal, for Update; nil when goal is not of a State
 	cutter cutter
+	// bridges tells whether all packets between pods are seen.
+	bridges bridges
 }
 
 // tries bounds how often a change is planned again because others changed the ruleset meanwhile.
@@ -76,6 +79,7 @@ func (c *Client) close() error {
 	c.mu.Lock()
 	ns := c.ns
 	c.ns = 0
+	c.bridges.close()
 	c.mu.Unlock()
 	if ns == 0 {
 		return nil
@@ -153,10 +157,10 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 		return Plan{}, c.fail("sync", err)
 	}
 	c.hold(w)
-	if p.Empty() {
-		return p, nil
+	if !p.Empty() {
+		err = c.cut(ctx, w)
 	}
-	return p, c.fail("sync", c.cut(ctx, w))
+	return p, c.fail("sync", errors.Join(err, c.seen(ctx, w, nil)))
 }
 
 // hold notes that the table is what w compiles to.
@@ -194,7 +198,21 @@ func (c *Client) update(ctx context.Context, op string, change Change) (Plan, er
 		return Plan{}, c.fail(op, err)
 	}
 	c.hold(w)
-	return p, c.fail(op, c.cutSoon(w, touched))
+	return p, c.fail(op, errors.Join(c.cutSoon(w, touched), c.seenOf(ctx, w, change.Set.Pods)))
+}
+
+// seenOf is seen for the addresses of pods that changed.
+func (c *Client) seenOf(ctx context.Context, w *world, pods []Pod) error {
+	var addrs []netip.Addr
+	for i := range pods {
+		if p := w.pods[pods[i].Meta.Key()]; p != nil && p.local {
+			addrs = append(addrs, p.addrs...)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil
+	}
+	return c.seen(ctx, w, addrs)
 }
 
 // again plans and does it, anew when others changed the ruleset in between.
@@ -238,7 +256,7 @@ func (c *Client) apply(ctx context.Context, p Plan) error {
 	if w := p.world; w != nil && (c.outdated || Diff(p.applied(c.have), *w.rules).Empty()) {
 		c.outdated = false
 		c.hold(w)
-		return c.fail("apply", c.cut(ctx, w))
+		return c.fail("apply", errors.Join(c.cut(ctx, w), c.seen(ctx, w, nil)))
 	}
 	now := p.applied(c.have)
 	c.have, c.goal, c.world = &now, &now, nil

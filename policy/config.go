@@ -30,6 +30,11 @@ type Config struct {
 	// AllowUnknown lets the unknown addresses of Local through, as if no policy were for them.
 	AllowUnknown bool
 
+	// AllowBridged leaves packets to others that a bridge forwards from port to port without the IP hooks seeing them, as it does where
+	// br_netfilter is not loaded or turned off. By default Sync, Apply, Update, Admit and Watch fail with ErrBridged when a pod of this
+	// node is behind such a bridge: policies would be silently without effect between pods on it.
+	AllowBridged bool
+
 	// Reject answers what is denied with a TCP reset or ICMP "administratively prohibited"; by default it gets no answer.
 	Reject bool
 

@@ -13,7 +13,6 @@ import (
 
 	"github.com/podplumb/podplumb/internal/nft"
 	"github.com/podplumb/podplumb/internal/rtnl"
-	"github.com/podplumb/podplumb/netns"
 )
 
 // cutter deletes the connections that changes deny, after the changes: to look for them takes the kernel longer than most changes do.
@@ -186,7 +185,7 @@ func packetOf(conn *nft.Connection) Packet {
 
 // hostAddrs lists the host's addresses.
 func (c *Client) hostAddrs(ctx context.Context) (map[netip.Addr]bool, error) {
-	ns, err := netns.Open(fmt.Sprintf("/proc/thread-self/fd/%d", c.ns))
+	ns, err := c.namespace()
 	if err != nil {
 		return nil, err
 	}

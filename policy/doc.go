@@ -30,10 +30,14 @@
 // that no pod of the node had before is a new chain, for which the kernel looks at all profiles of the node once.
 //
 // Destinations are judged after translation and sources before: services, NodePorts and masquerade of any make in front are seen through,
-// as are the packets of IPVS, which are never forwarded but received and sent. Packets between pods on one bridge pass these hooks only
-// with br_netfilter and net.bridge.bridge-nf-call-iptables, or the same option of the bridge. It is required, as it is for services
-// between such pods; a second table of the bridge family would need every set twice, cannot refuse with an answer, and tracks connections
-// by itself. Source addresses are believed: that a pod has no other than its own is for whoever connects it.
+// as are the packets of IPVS, which are never forwarded but received and sent. Source addresses are believed: that a pod has no other than
+// its own is for whoever connects it.
+//
+// Packets between pods on one bridge pass these hooks only with br_netfilter and net.bridge.bridge-nf-call-iptables and -ip6tables at 1,
+// or the same options of the bridge. They are required, as they are for services between such pods, whose answers would miss the
+// translation; a second table of the bridge family would need every set twice, cannot refuse with an answer, and tracks connections by
+// itself. Where a pod of the node is behind a bridge without them, Sync, Apply, Update, Admit and Watch say so with [ErrBridged], each
+// time, unless Config.AllowBridged is set. A pod is behind the bridge that the most specific route to it leaves by.
 //
 // A connection is judged by its first packet; its answers and what is related to it, such as ICMP errors, pass. One that a change denies
 // is deleted from conntrack (see Config.KeepLive). Neighbour discovery and multicast listening, which IPv6 needs as IPv4 needs ARP, always

@@ -30,6 +30,10 @@ var ErrForeign = errors.New("a table of this name exists that podplumb did not m
 // ErrTooMany says that there are more different profiles than Config.Mark has numbers.
 var ErrTooMany = errors.New("too many profiles")
 
+// ErrBridged says that a bridge forwards packets of pods that no policy sees; the error around it names the bridge and the remedy. What
+// was asked for is in force for all other packets. See Config.AllowBridged.
+var ErrBridged = errors.New("packets that a bridge forwards pass by the policies")
+
 // OpError is the error of an operation of a Client.
 type OpError struct {
 	Op     string // new, read, plan, apply, sync, update, admit, watch, counters, denials

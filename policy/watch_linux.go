@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
@@ -16,6 +17,13 @@ const (
 )
 
 func (c *Client) watch(ctx context.Context) error {
+	if !c.config.AllowBridged {
+		var done sync.WaitGroup
+		defer done.Wait()
+		inner, stop := context.WithCancel(ctx)
+		defer stop()
+		done.Go(func() { c.watchBridges(inner) })
+	}
 	for {
 		err := c.watchOnce(ctx)
 		if cause := context.Cause(ctx); cause != nil {

@@ -267,4 +267,3 @@ func words(e Expr) uint32 {
 	}
 	return uint32(n)
 }
-

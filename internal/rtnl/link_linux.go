@@ -164,6 +164,23 @@ func (c *Conn) Links(ctx context.Context) ([]Link, error) {
 	return links, err
 }
 
+// Bridges lists the bridges of the namespace, without what else there is.
+func (c *Conn) Bridges(ctx context.Context) ([]Link, error) {
+	r := newRequest(unix.RTM_GETLINK, 0, ifinfomsg(unix.AF_UNSPEC, 0, &LinkAttrs{}))
+	r.add(u32(unix.IFLA_EXT_MASK, extSkipStats))
+	info := nested(unix.IFLA_LINKINFO)
+	info.AddChild(text(unix.IFLA_INFO_KIND, "bridge"))
+	r.add(info)
+	var links []Link
+	err := c.dump(ctx, r, func() { links = links[:0] }, func(kind uint16, b []byte) {
+		// A kernel that has made no bridge yet ignores the filter.
+		if l, ok := parseLink(b); ok && kind == unix.RTM_NEWLINK && l.Kind == "bridge" {
+			links = append(links, l)
+		}
+	})
+	return links, err
+}
+
 // LinkByName returns the link of that name, or an error that is fs.ErrNotExist.
 func (c *Conn) LinkByName(ctx context.Context, name string) (Link, error) {
 	r := newRequest(unix.RTM_GETLINK, 0, ifinfomsg(unix.AF_UNSPEC, 0, &LinkAttrs{}))
