@@ -68,6 +68,8 @@ type bed struct {
 	agents   []*agent.Agent
 	cluster  []netip.Prefix
 	leaf     time.Duration
+	prefix   string      // of the names of its namespaces
+	proxies  []*exec.Cmd // of sidecars
 }
 
 var beds atomic.Int32
@@ -97,8 +99,9 @@ func newBed(t testing.TB, m mode, pods ...string) *bed {
 		names[n] = append(names[n], name)
 		outside[name] = dash
 	}
+	b.prefix = fmt.Sprintf("mesh-test-%d-%d.", os.Getpid(), number)
 	b.net, err = lab.Build(t.Context(), func(name string) (*netns.NS, error) {
-		ns, err := netns.Create(fmt.Sprintf("mesh-test-%d-%d.%s", os.Getpid(), number, name))
+		ns, err := netns.Create(b.prefix + name)
 		if err != nil {
 			return nil, err
 		}
@@ -220,7 +223,7 @@ func (b *bed) enrol() {
 		return
 	}
 	for _, p := range b.meshed() {
-		b.sidecar(p)
+		b.proxies = append(b.proxies, b.sidecar(p))
 	}
 }
 
@@ -232,22 +235,27 @@ func (b *bed) meshed() []*lab.Pod {
 	s, _ := b.world.Snapshot()
 	var list []*lab.Pod
 	for _, p := range s.Pods {
-		if p.Workload.Meshed {
+		if p.Workload.Meshed && strings.HasPrefix(p.Workload.Node, "node-") {
 			list = append(list, b.net.Pod(p.Workload.Name))
 		}
 	}
 	return list
 }
 
-// sidecar starts a proxy inside of a pod, as a user without any rights.
-func (b *bed) sidecar(p *lab.Pod) *exec.Cmd {
-	b.t.Helper()
+// ranges are the cluster's networks as a flag.
+func (b *bed) ranges() string {
 	ranges := make([]string, len(b.cluster))
 	for i, r := range b.cluster {
 		ranges[i] = r.String()
 	}
+	return strings.Join(ranges, ",")
+}
+
+// sidecar starts a proxy inside of a pod, as a user without any rights.
+func (b *bed) sidecar(p *lab.Pod) *exec.Cmd {
+	b.t.Helper()
 	cmd := exec.Command("/proc/self/exe", "proxy", "-f", filepath.Join(b.dir, "objects.yaml"), "-pod", "shop/"+p.Name, "-drain", "0s",
-		"-workload-api", "unix://"+filepath.Join(b.dir, p.Node, agent.SharedSocket), "-cluster", strings.Join(ranges, ","))
+		"-workload-api", "unix://"+filepath.Join(b.dir, p.Node, agent.SharedSocket), "-cluster", b.ranges())
 	cmd.Env = append(os.Environ(), "PODPLUMB_KERNELTEST_EXAMPLE=1", "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sidecarUser, Gid: sidecarUser}}
 	require.NoError(b.t, p.NS.Start(cmd))

@@ -23,6 +23,7 @@ import (
 type nodeOptions struct {
 	options
 	node, domain, ca, sockets string
+	prefix                    string
 	leaf, root                time.Duration
 	probes                    []netip.Prefix
 	release                   bool
@@ -39,6 +40,7 @@ func runNode(ctx context.Context, args []string, stderr io.Writer) int {
 	flags.DurationVar(&o.leaf, "leaf", time.Hour, "how long an identity is valid; it is renewed at half of that")
 	flags.DurationVar(&o.root, "root", 90*24*time.Hour, "how long a root is valid; it is replaced at half of that")
 	flags.StringVar(&o.sockets, "sockets", "/run/podplumb-mesh", "directory of the Workload API's sockets")
+	flags.StringVar(&o.prefix, "netns", "", "how the names of the pods' namespaces under /run/netns begin; they are told apart by their addresses")
 	run.List(flags, "probes", "networks that may reach pods in clear, such as the node's own addresses", &o.probes, parseNetwork)
 	flags.BoolVar(&o.release, "release", false, "end the capture when this process ends, instead of refusing everything until it is there again")
 	if code, ok := run.Parse(flags, args, stderr); !ok {
@@ -85,7 +87,7 @@ func (o *nodeOptions) serve(ctx context.Context, stderr io.Writer) error {
 	failed := func(err error) { p.log.Error("the last good state counts", "fault", err) }
 	w := world.New(domain, failed)
 	a := agent.New(agent.Config{
-		Node: o.node, World: w, Issuer: ca, Sockets: o.sockets, Probes: o.probes, Cluster: o.cluster, NameServer: p.nameServer,
+		Node: o.node, World: w, Issuer: ca, Sockets: o.sockets, Find: agent.FindByAddress(o.prefix), Probes: o.probes, Cluster: o.cluster, NameServer: p.nameServer,
 		Drain: o.drain, Release: o.release, Counts: p.counts, Log: p.log,
 	})
 	p.registry.MustRegister(a)

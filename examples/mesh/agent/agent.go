@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,7 +76,7 @@ type Agent struct {
 // New makes an Agent. It does nothing yet.
 func New(c Config) *Agent {
 	if c.Find == nil {
-		c.Find = findByAddress
+		c.Find = FindByAddress("")
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -213,13 +214,21 @@ func listenUnix(path string, mode os.FileMode) (*net.UnixListener, error) {
 	return l, nil
 }
 
-// findByAddress looks for the named namespace that has a pod's addresses.
-func findByAddress(p *world.Pod) (*netns.NS, error) {
+// FindByAddress looks for the named namespace that has a pod's addresses, among
+// those whose name begins with a prefix.
+func FindByAddress(prefix string) func(*world.Pod) (*netns.NS, error) {
+	return func(p *world.Pod) (*netns.NS, error) { return findByAddress(prefix, p) }
+}
+
+func findByAddress(prefix string, p *world.Pod) (*netns.NS, error) {
 	names, err := netns.List()
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range names {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
 		ns, err := netns.OpenName(name)
 		if err != nil {
 			continue // it may be gone by now
