@@ -298,3 +298,6 @@ func (s *Span) End(fault string) {
 	}
 	s.span.End()
 }
+
+// Service is the attribute of a Tracer that names its service in OpenTelemetry's words.
+func Service(name string) attribute.KeyValue { return attribute.String("service.name", name) }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
 	"sync"
 	"time"
 )
@@ -78,11 +79,15 @@ func (b *body) ended() bool {
 	}
 }
 
+// switches says whether the connection speaks something else after the response.
+func switches(r *http.Request, response *http.Response) bool {
+	return response.StatusCode == http.StatusSwitchingProtocols || r.Method == http.MethodConnect && response.StatusCode/100 == 2
+}
+
 // tunnel is the body of a response that switches protocols.
 type tunnel struct {
 	conn *conn
 	pool *Pool
-	stop func() bool
 	once sync.Once
 }
 
@@ -97,10 +102,7 @@ func (t *tunnel) CloseWrite() error {
 }
 
 func (t *tunnel) Close() error {
-	t.once.Do(func() {
-		t.stop()
-		t.pool.put(t.conn, false)
-	})
+	t.once.Do(func() { t.pool.put(t.conn, false) })
 	return nil
 }
 

@@ -9,13 +9,16 @@ import (
 // Endpoint is a server with its connections, its circuit and the requests that it has. Make it with NewEndpoint.
 type Endpoint struct {
 	*Pool
+	Address string
+	Secure  bool // connections are mutual TLS
+
 	breaker  breaker
 	underWay atomic.Int64
 }
 
 // NewEndpoint makes an Endpoint.
-func NewEndpoint(config Config, breaks BreakerConfig) *Endpoint {
-	return &Endpoint{Pool: New(config), breaker: breaker{config: breaks.defaults()}}
+func NewEndpoint(address string, secure bool, config Config, breaks BreakerConfig) *Endpoint {
+	return &Endpoint{Address: address, Secure: secure, Pool: New(config), breaker: breaker{config: breaks.defaults()}}
 }
 
 // UnderWay returns how many requests the endpoint has.

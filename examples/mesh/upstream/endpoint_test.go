@@ -12,7 +12,7 @@ import (
 
 func endpoints(n int, breaks upstream.BreakerConfig) (list []*upstream.Endpoint) {
 	for range n {
-		list = append(list, upstream.NewEndpoint(upstream.Config{}, breaks))
+		list = append(list, upstream.NewEndpoint("", false, upstream.Config{}, breaks))
 	}
 	return list
 }

@@ -31,6 +31,7 @@ type Pool struct {
 	waiting []chan grant
 	renewed uint64
 	closed  bool
+	retired bool
 	h2      *http.Transport
 	h2made  time.Time
 	streams int
@@ -72,6 +73,15 @@ func (p *Pool) Renew() {
 	shut(idle, h2)
 }
 
+// Retire is Renew, and has connections made from now on end with their first request: the server is gone from the
+// endpoints, but somebody may have chosen it already.
+func (p *Pool) Retire() {
+	p.mu.Lock()
+	p.retired = true
+	p.mu.Unlock()
+	p.Renew()
+}
+
 // Close is Renew, and has new requests fail with ErrClosed.
 func (p *Pool) Close() {
 	p.mu.Lock()
@@ -107,7 +117,8 @@ func (p *Pool) Open() (open, idle, waiting int) {
 // RoundTrip carries a request. Its headers go as they are, without those that tell the framing; the target is RequestURI,
 // or if that is empty the URL's. HTTP/2 requests (ProtoMajor 2) go over HTTP/2, all others over HTTP/1.1. The function is
 // called with informational responses but "100 Continue"; it may be nil. The body of the response has to be closed; that of
-// a "101 Switching Protocols" is an io.ReadWriteCloser.
+// a "101 Switching Protocols", or of what says yes to a CONNECT, is an io.ReadWriteCloser, and does not end with the
+// request's context.
 func (p *Pool) RoundTrip(r *http.Request, informational func(code int, header http.Header) error) (*http.Response, error) {
 	if r.ProtoMajor == 2 {
 		return p.roundTrip2(r, informational)
@@ -168,8 +179,12 @@ func (p *Pool) roundTrip1(ctx context.Context, c *conn, r *http.Request, informa
 		}
 		return nil, err
 	}
-	if response.StatusCode == http.StatusSwitchingProtocols {
-		response.Body = &tunnel{conn: c, pool: p, stop: stop}
+	if switches(r, response) {
+		if !stop() { // from now on the context means nothing to the connection
+			p.put(c, false)
+			return nil, context.Cause(ctx)
+		}
+		response.Body = &tunnel{conn: c, pool: p}
 		return response, nil
 	}
 	b := &body{ReadCloser: response.Body, conn: c, pool: p, up: up, keep: !response.Close, stop: stop, ctx: ctx}
@@ -283,7 +298,7 @@ func (p *Pool) release() {
 func (p *Pool) put(c *conn, keep bool) {
 	if keep && c.in.Buffered() == 0 {
 		p.mu.Lock()
-		if !p.closed && c.renewed == p.renewed {
+		if !p.closed && c.renewed == p.renewed && (!p.retired || len(p.waiting) > 0) {
 			if len(p.waiting) > 0 {
 				p.waiting[0] <- grant{conn: c}
 				p.waiting = p.waiting[1:]
@@ -380,6 +395,7 @@ func (p *Pool) streamEnd() {
 func (p *Pool) transport() *http.Transport {
 	t := &http.Transport{
 		DialContext:            func(ctx context.Context, _, _ string) (net.Conn, error) { return p.connect(ctx, 2) },
+		ExpectContinueTimeout:  continueWait,
 		DisableCompression:     true, // what the client and the server agree on passes as it is
 		IdleConnTimeout:        p.config.IdleTime,
 		MaxResponseHeaderBytes: headLimit,
@@ -391,5 +407,8 @@ func (p *Pool) transport() *http.Transport {
 		},
 	}
 	t.Protocols.SetUnencryptedHTTP2(true)
+	if p.retired {
+		t.IdleConnTimeout = time.Second
+	}
 	return t
 }

@@ -1,0 +1,81 @@
+package l7
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+
+	"github.com/podplumb/podplumb/examples/mesh/stream"
+	"github.com/podplumb/podplumb/examples/mesh/trace"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// spanName is of few different values, but for gRPC, whose methods are (OpenTelemetry's conventions for HTTP and RPC).
+func (x *exchange) spanName() string {
+	switch {
+	case x.grpc:
+		return strings.TrimPrefix(x.r.URL.Path, "/")
+	case knownMethod(x.r.Method):
+		return x.r.Method
+	}
+	return "HTTP"
+}
+
+func knownMethod(m string) bool {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodConnect, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// describe notes what a request is.
+func (x *exchange) describe(s *trace.Span) {
+	s.Set(
+		attribute.String("http.request.method", x.r.Method), attribute.String("url.path", x.r.URL.Path),
+		attribute.String("server.address", x.r.Host), attribute.String("network.protocol.version", strings.TrimSuffix(x.r.Proto[len("HTTP/"):], ".0")),
+		attribute.String("mesh.security", x.security()),
+	)
+	if x.to != nil {
+		s.Set(attribute.String("mesh.destination", x.to.name))
+	}
+	if x.stream.Direction == stream.Inbound && !x.stream.Peer.IsZero() {
+		s.Set(attribute.String("mesh.peer", x.stream.Peer.String()))
+	}
+	if x.stream.Direction == stream.Outbound && x.last != nil {
+		s.Set(attribute.String("network.peer.address", x.last.Address))
+	}
+}
+
+// serverSpan ends the span of an inbound request.
+func (x *exchange) serverSpan() {
+	if !x.span.Recording() {
+		x.span.End("")
+		return
+	}
+	x.describe(x.span)
+	fault := ""
+	if x.code > 0 {
+		x.span.Set(attribute.Int("http.response.status_code", x.code))
+		if x.code >= 500 {
+			fault = http.StatusText(x.code)
+		}
+	}
+	if x.grpc {
+		x.span.Set(attribute.String("rpc.response.status_code", x.grpcStatus))
+	}
+	if x.fault != nil {
+		fault = answerTo(x.fault).text
+	}
+	x.span.End(fault)
+}
+
+func (x *exchange) security() string {
+	if x.stream.Direction == stream.Inbound && !x.stream.Peer.IsZero() || x.stream.Direction == stream.Outbound && x.last != nil && x.last.Secure {
+		return "mtls"
+	}
+	return "plaintext"
+}
