@@ -38,7 +38,7 @@ type options struct {
 	http, https                   []string
 	metrics, netns, controller    string
 	addresses                     []netip.Addr
-	proxies                       []netip.Prefix
+	pool, proxies                 []netip.Prefix
 	quiet                         bool
 }
 
@@ -55,6 +55,7 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.metrics, "metrics", "", "address for Prometheus's /metrics and for /ready, in the process's own network namespace")
 	flags.StringVar(&o.controller, "controller", "podplumb.github.io/ingress", "which IngressClasses are served: those with this controller")
 	run.List(flags, "address", "addresses of this ingress for the status of Ingresses", &o.addresses, netip.ParseAddr)
+	run.List(flags, "gateway-address", "networks of addresses for Gateways, each of which gets its own, such as 192.0.2.16/28,2001:db8::/120", &o.pool, prefix)
 	run.List(flags, "proxy-protocol", "networks of load balancers that speak the PROXY protocol; connections from elsewhere are refused then", &o.proxies, netip.ParsePrefix)
 	flags.BoolVar(&o.quiet, "quiet", false, "no access log")
 	request, args := cutRequest(args)
@@ -76,8 +77,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // serve opens the sockets, follows the objects and serves until ctx ends.
 func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) error {
-	if len(o.http)+len(o.https) == 0 {
-		return errors.New("-http or -https: nothing to serve")
+	if len(o.http)+len(o.https)+len(o.pool) == 0 {
+		return errors.New("-http, -https or -gateway-address: nothing to serve")
 	}
 	objects, err := source.Choose(o.directory, o.kubeconfig, o.master, "podplumb-ingress")
 	if err != nil {
@@ -102,6 +103,30 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	defer transport.Close()
 	p := proxy.New(transport, metrics, access)
 	w := newWorld(o.controller, p.Set, log)
+	w.gateways.config.Addresses = o.pool
+	w.gateways.sockets = sockets{
+		listen: func(ctx context.Context, address netip.AddrPort) (net.Listener, error) {
+			return open(ctx, "tcp", address.String())
+		},
+		serve: func(ctx context.Context, l net.Listener, address netip.AddrPort, secure bool) error {
+			config := o.listening(p)
+			mark := config.Context
+			config.Context = func(ctx context.Context, secure bool) context.Context {
+				return proxy.WithAddress(mark(ctx, secure), address)
+			}
+			if secure {
+				config.Certificate = p.CertificateAt(address)
+			}
+			return listen.Serve(ctx, l, config)
+		},
+		log: func(message string, address netip.AddrPort, fault error) {
+			if fault != nil {
+				log.Error(message, "address", address.String(), "fault", fault)
+			} else {
+				log.Info(message, "address", address.String())
+			}
+		},
+	}
 
 	var listeners []net.Listener
 	for _, address := range slices.Concat(o.http, o.https) {
@@ -116,12 +141,7 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, l := range listeners {
-		config := listen.Config{Handler: p, Proxies: o.proxies, Context: func(ctx context.Context, secure bool) context.Context {
-			if secure {
-				return proxy.WithSecure(ctx)
-			}
-			return ctx
-		}}
+		config := o.listening(p)
 		if i >= len(o.http) {
 			config.Certificate = p.Certificate
 		}
@@ -130,13 +150,36 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	}
 	group.Go(func() error { return w.follow(ctx, objects) })
 	group.Go(func() error { return w.publish(ctx) })
-	if api, ok := objects.(source.APIServer); ok && len(o.addresses) > 0 {
-		group.Go(func() error { return w.tellStatus(ctx, api.Config, o.addresses) })
+	if api, ok := objects.(source.APIServer); ok {
+		if len(o.addresses) > 0 {
+			group.Go(func() error { return w.tellStatus(ctx, api.Config, o.addresses) })
+		}
+		if len(o.pool) > 0 {
+			group.Go(func() error { return w.tellGateways(ctx, api.Config) })
+		}
 	}
 	if o.metrics != "" {
 		group.Go(func() error { return tell(ctx, o.metrics, registry, w) })
 	}
 	return group.Wait()
+}
+
+// listening is what is the same for all sockets.
+func (o *options) listening(p *proxy.Proxy) listen.Config {
+	return listen.Config{Handler: p, Proxies: o.proxies, Context: func(ctx context.Context, secure bool) context.Context {
+		if secure {
+			return proxy.WithSecure(ctx)
+		}
+		return ctx
+	}}
+}
+
+// prefix parses a network, or one address.
+func prefix(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
 }
 
 type opener func(ctx context.Context, network, address string) (net.Listener, error)

@@ -16,7 +16,6 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/podplumb/podplumb/examples/ingress/proxy"
 	"github.com/podplumb/podplumb/examples/ingress/route"
@@ -33,7 +32,9 @@ type world struct {
 	use        func(*proxy.Snapshot)
 	log        *slog.Logger
 	ready      atomic.Bool
+	gateways   gateways
 	changed    chan struct{} // holds one token while there is something new
+	compiled   chan struct{} // holds one token while a model is new
 
 	mu        sync.Mutex
 	ingresses map[name]*networkingv1.Ingress
@@ -51,7 +52,8 @@ type name struct{ namespace, name string }
 
 func newWorld(controller string, use func(*proxy.Snapshot), log *slog.Logger) *world {
 	return &world{
-		controller: controller, use: use, log: log, changed: make(chan struct{}, 1),
+		gateways:   newGateways(controller),
+		controller: controller, use: use, log: log, changed: make(chan struct{}, 1), compiled: make(chan struct{}, 1),
 		ingresses: map[name]*networkingv1.Ingress{}, classes: map[name]*networkingv1.IngressClass{}, services: map[name]*corev1.Service{},
 		slices: map[name]*discoveryv1.EndpointSlice{}, secrets: map[name]*corev1.Secret{},
 	}
@@ -59,23 +61,20 @@ func newWorld(controller string, use func(*proxy.Snapshot), log *slog.Logger) *w
 
 // follow takes the objects in until ctx ends.
 func (w *world) follow(ctx context.Context, objects source.Source) error {
-	return objects.Run(ctx, scheme.Scheme, []source.Kind{
+	return objects.Run(ctx, known, append(gatewayKinds(), []source.Kind{
 		{Object: &networkingv1.Ingress{}, Resource: "ingresses", Namespaced: true},
 		{Object: &networkingv1.IngressClass{}, Resource: "ingressclasses"},
 		{Object: &corev1.Service{}, Resource: "services", Namespaced: true},
 		{Object: &discoveryv1.EndpointSlice{}, Resource: "endpointslices", Namespaced: true},
 		{Object: &corev1.Secret{}, Resource: "secrets", Namespaced: true},
-	}, source.Receiver{
+	}...), source.Receiver{
 		Changed: func(changes []source.Change) {
 			w.mu.Lock()
 			for _, c := range changes {
 				w.take(c)
 			}
 			w.mu.Unlock()
-			select {
-			case w.changed <- struct{}{}:
-			default:
-			}
+			signal(w.changed)
 		},
 		Fault: func(err error) { w.log.Error("the last good state counts", "fault", err) },
 	})
@@ -95,6 +94,11 @@ func (w *world) take(c source.Change) {
 		if o.Type == corev1.SecretTypeTLS || c.New == nil {
 			put(w.secrets, name{o.Namespace, o.Name}, o, c)
 		}
+	default:
+		w.gateways.take(c)
+	}
+	if _, only := cmp.Or(c.New, c.Old).(*discoveryv1.EndpointSlice); !only {
+		w.gateways.changed = true
 	}
 }
 
@@ -108,11 +112,15 @@ func put[T runtime.Object](to map[name]T, at name, object T, c source.Change) {
 
 // publish makes a snapshot of what changed, again and again.
 func (w *world) publish(ctx context.Context) error {
+	defer w.gateways.sockets.wait()
+	again := time.NewTimer(time.Hour)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-w.changed:
+		case <-again.C: // for sockets that could not be opened
 		}
 		select {
 		case <-ctx.Done():
@@ -125,13 +133,25 @@ func (w *world) publish(ctx context.Context) error {
 		}
 		snapshot, faults := w.snapshot()
 		w.use(snapshot)
+		if !w.gateways.sockets.sync(ctx, snapshot.Ports) {
+			again.Reset(look)
+		}
 		w.ready.Store(true)
+		signal(w.compiled)
 		if text := fmt.Sprint(faults); text != w.told {
 			w.told = text
 			if faults != nil {
 				w.log.Error("left out", "fault", faults)
 			}
 		}
+	}
+}
+
+// signal puts a token into a channel unless it holds one.
+func signal(to chan<- struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
 	}
 }
 
@@ -142,8 +162,9 @@ func (w *world) snapshot() (*proxy.Snapshot, error) {
 	rules, fallback, faults := route.FromIngresses(ours)
 	certificates, certificateFaults := w.certificates(ours)
 	w.endpoints = upstream.NewSet(w.endpoints, values(w.services), values(w.slices))
-	return &proxy.Snapshot{Routes: route.New(rules, fallback), Endpoints: w.endpoints, Certificates: proxy.NewCertificates(certificates)},
-		errors.Join(faults, certificateFaults)
+	return &proxy.Snapshot{
+		Routes: route.New(rules, fallback), Endpoints: w.endpoints, Certificates: proxy.NewCertificates(certificates), Ports: w.compileGateways().Ports,
+	}, errors.Join(faults, certificateFaults)
 }
 
 // ours lists the Ingresses of our classes, the oldest first. Without any IngressClass at all, every Ingress is ours that
@@ -180,7 +201,7 @@ func (w *world) certificates(ours []*networkingv1.Ingress) (map[string]*tls.Cert
 				continue
 			}
 			secret := w.secrets[name{i.Namespace, t.SecretName}]
-			certificate, err := w.parse(secret, parsed)
+			certificate, err := parse(secret, w.parsed, parsed)
 			if err != nil {
 				faults = append(faults, fmt.Errorf("Ingress %s/%s: spec.tls[%d].secretName: %s: %w", i.Namespace, i.Name, n, t.SecretName, err))
 				continue
@@ -200,11 +221,12 @@ func (w *world) certificates(ours []*networkingv1.Ingress) (map[string]*tls.Cert
 	return byHost, errors.Join(faults...)
 }
 
-func (w *world) parse(secret *corev1.Secret, parsed map[*corev1.Secret]*tls.Certificate) (*tls.Certificate, error) {
+// parse takes what was parsed before from there, and remembers what it parses.
+func parse(secret *corev1.Secret, before, parsed map[*corev1.Secret]*tls.Certificate) (*tls.Certificate, error) {
 	if secret == nil {
 		return nil, errors.New("no such Secret of type kubernetes.io/tls")
 	}
-	if known := cmp.Or(parsed[secret], w.parsed[secret]); known != nil {
+	if known := cmp.Or(parsed[secret], before[secret]); known != nil {
 		parsed[secret] = known
 		return known, nil
 	}

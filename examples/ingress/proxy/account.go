@@ -63,11 +63,22 @@ func (p *Proxy) log(on *passage, r *http.Request, code int, written int64, took 
 		slog.String("client", r.RemoteAddr), slog.String("method", r.Method), slog.String("host", r.Host), slog.String("path", r.URL.Path),
 		slog.String("proto", r.Proto), slog.Int("status", code), slog.Int64("bytes", written), slog.Duration("took", took),
 	}
-	if on.rule != nil {
-		attributes = append(attributes, slog.String("rule", on.rule.Origin), slog.String("backend", on.backend.Namespace+"/"+on.backend.Service+":"+on.backend.Port))
+	if rule := on.origin(); rule != "" {
+		attributes = append(attributes, slog.String("rule", rule), slog.String("backend", on.backend.Namespace+"/"+on.backend.Service+":"+on.backend.Port))
 	}
 	if on.err != nil {
 		attributes = append(attributes, slog.String("fault", on.err.Error()))
 	}
 	p.access.LogAttrs(r.Context(), slog.LevelInfo, "request", attributes...)
+}
+
+// origin is the object and the field that led the request.
+func (on *passage) origin() string {
+	switch {
+	case on.attached != nil:
+		return on.match.Origin
+	case on.rule != nil:
+		return on.rule.Origin
+	}
+	return ""
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"os"
 	"path"
 	"strings"
@@ -34,11 +35,12 @@ type Proxy struct {
 	reverse   *httputil.ReverseProxy
 	metrics   *Metrics
 	access    *slog.Logger
+	mirrors   chan struct{} // holds a token for each mirrored request under way
 }
 
 // New returns a Proxy that carries requests with the transport. Metrics and the access log may be nil.
 func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *Proxy {
-	p := &Proxy{transport: transport, metrics: metrics, access: access}
+	p := &Proxy{transport: transport, metrics: metrics, access: access, mirrors: make(chan struct{}, mirrorMost)}
 	p.snapshot.Store(&Snapshot{})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
@@ -50,6 +52,9 @@ func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *
 			}
 			if len(r.Trailer) > 0 { // with a length HTTP/1.1 has no place for them
 				r.Header.Del("Content-Length")
+			}
+			if on, ok := r.Request.Context().Value(key{}).(*passage); ok && on.attached != nil {
+				on.respond(r)
 			}
 			return nil
 		},
@@ -69,10 +74,11 @@ func (p *Proxy) Certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error
 
 // passage is a request on its way through.
 type passage struct {
-	snapshot *Snapshot
-	rule     *route.Rule
-	backend  route.Backend
-	err      error
+	snapshot  *Snapshot
+	rule      *route.Rule
+	backend   route.Backend
+	err       error
+	*attached // nil: an Ingress's
 }
 
 type key struct{}
@@ -98,16 +104,24 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {
 		http.Error(w, "an upgrade to anything but a WebSocket is refused", http.StatusBadRequest)
 		return
 	}
+	if r.Method == http.MethodConnect {
+		http.Error(w, "this is no proxy to other places", http.StatusMethodNotAllowed)
+		return
+	}
 	if clean(r) {
+		if address, ok := r.Context().Value(at{}).(netip.AddrPort); ok {
+			p.serveGateway(w, r, on, address)
+			return
+		}
 		on.rule = on.snapshot.Routes.Find(r, hostOf(r))
 	}
 	if on.rule == nil {
-		http.Error(w, "no rule for this host and path", http.StatusNotFound)
+		answer(w, r, http.StatusNotFound, "no rule for this host and path")
 		return
 	}
 	var ok bool
 	if on.backend, ok = choose(on.rule.To.Backends); !ok {
-		http.Error(w, "the rule has no backend", http.StatusInternalServerError)
+		answer(w, r, http.StatusInternalServerError, "the rule has no backend")
 		return
 	}
 	p.reverse.ServeHTTP(w, r)
@@ -187,6 +201,9 @@ func rewrite(r *httputil.ProxyRequest) {
 	if r.In.Header.Get("User-Agent") == "" {
 		r.Out.Header.Set("User-Agent", "") // none is none
 	}
+	if on, ok := r.In.Context().Value(key{}).(*passage); ok && on.attached != nil {
+		on.rewrite(r)
+	}
 }
 
 // carrier is the transport of the reverse proxy.
@@ -195,7 +212,11 @@ type carrier struct{ *Proxy }
 // RoundTrip implements http.RoundTripper.
 func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	on, _ := r.Context().Value(key{}).(*passage)
-	response, err := c.transport.RoundTrip(r, on.snapshot.Endpoints, on.backend)
+	send := func() (*http.Response, error) { return c.transport.RoundTrip(r, on.snapshot.Endpoints, on.backend) }
+	if on.attached != nil {
+		send = func() (*http.Response, error) { return c.try(r, on) }
+	}
+	response, err := send()
 	on.err = err
 	return response, err
 }
@@ -213,7 +234,7 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	if on, ok := r.Context().Value(key{}).(*passage); ok {
 		on.err = err
 	}
-	http.Error(w, text, code)
+	answer(w, r, code, text)
 }
 
 type secure struct{}

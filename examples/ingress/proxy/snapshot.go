@@ -3,8 +3,10 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"net/netip"
 	"strings"
 
+	"github.com/podplumb/podplumb/examples/ingress/gateway"
 	"github.com/podplumb/podplumb/examples/ingress/route"
 	"github.com/podplumb/podplumb/examples/ingress/upstream"
 )
@@ -14,6 +16,7 @@ type Snapshot struct {
 	Routes       *route.Table
 	Endpoints    *upstream.Set
 	Certificates Certificates
+	Ports        map[netip.AddrPort]*gateway.Port // of Gateways
 }
 
 // Certificates are looked up by the name that a client asks for (SNI, RFC 6066).

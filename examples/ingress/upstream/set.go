@@ -137,7 +137,7 @@ func protocolOf(svc *corev1.Service, p *discoveryv1.EndpointPort) Protocol {
 	switch *application {
 	case "kubernetes.io/h2c", "h2c", "grpc":
 		return H2C
-	case "https":
+	case "https", "kubernetes.io/wss":
 		return HTTPS
 	}
 	return HTTP1

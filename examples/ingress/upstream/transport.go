@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/podplumb/podplumb/examples/ingress/route"
@@ -66,6 +67,12 @@ type dialError struct{ error }
 
 func (e *dialError) Unwrap() error { return e.error }
 
+// NothingSent says whether an error of RoundTrip is one of connecting: no endpoint has seen anything of the request.
+func NothingSent(err error) bool {
+	var dial *dialError
+	return errors.As(err, &dial)
+}
+
 // Close closes the connections that are not in use.
 func (t *Transport) Close() {
 	for _, transport := range t.transports {
@@ -114,8 +121,12 @@ func (t *Transport) one(r *http.Request, e *Endpoint) (*http.Response, error) {
 	if e.Protocol == HTTPS {
 		out.URL.Scheme = "https"
 	}
+	protocol := e.Protocol
+	if protocol == HTTP1 && r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		protocol = H2C // gRPC has no other
+	}
 	e.underWay.Add(1)
-	response, err := t.transports[e.Protocol].RoundTrip(out)
+	response, err := t.transports[protocol].RoundTrip(out)
 	if err != nil {
 		e.underWay.Add(-1)
 		return nil, err

@@ -56,14 +56,10 @@ func (c *CORS) Apply(h http.Header, r *http.Request) {
 		return
 	}
 	h.Add("Vary", "Origin")
-	if !c.origin(h, origin) {
-		return
-	}
-	if expose := slices.DeleteFunc(slices.Clone(c.Expose), func(name string) bool { return name == "*" && c.Credentials }); len(expose) > 0 {
-		h.Set("Access-Control-Expose-Headers", strings.Join(expose, ", "))
-	}
+	c.origin(h, origin)
 }
 
+// origin sets what every answer to a page of an allowed origin has.
 func (c *CORS) origin(h http.Header, origin string) bool {
 	if !slices.ContainsFunc(c.Origins, func(pattern string) bool { return originMatches(pattern, origin) }) {
 		return false
@@ -71,6 +67,9 @@ func (c *CORS) origin(h http.Header, origin string) bool {
 	h.Set("Access-Control-Allow-Origin", origin)
 	if c.Credentials {
 		h.Set("Access-Control-Allow-Credentials", "true")
+	}
+	if expose := slices.DeleteFunc(slices.Clone(c.Expose), func(name string) bool { return name == "*" && c.Credentials }); len(expose) > 0 {
+		h.Set("Access-Control-Expose-Headers", strings.Join(expose, ", "))
 	}
 	return true
 }

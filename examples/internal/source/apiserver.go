@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"sync"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -41,7 +43,9 @@ func (a APIServer) Run(ctx context.Context, scheme *runtime.Scheme, list []Kind,
 			return err
 		}
 		if err := informer.SetWatchErrorHandlerWithContext(func(_ context.Context, _ *cache.Reflector, err error) {
-			to.Fault(fmt.Errorf("%s: %w", kind.Resource, err))
+			if !kind.Optional || !apierrors.IsNotFound(err) {
+				to.Fault(fmt.Errorf("%s: %w", kind.Resource, err))
+			}
 		}); err != nil {
 			return err
 		}
@@ -60,7 +64,9 @@ func (a APIServer) Run(ctx context.Context, scheme *runtime.Scheme, list []Kind,
 		if err != nil {
 			return err
 		}
-		synced = append(synced, registration.HasSynced)
+		if !kind.Optional || has(ctx, client, kind.Resource) {
+			synced = append(synced, registration.HasSynced)
+		}
 		running.Go(func() { informer.RunWithContext(ctx) })
 	}
 	if cache.WaitForCacheSync(ctx.Done(), synced...) {
@@ -78,6 +84,12 @@ func (a APIServer) client(scheme *runtime.Scheme, version schema.GroupVersion) (
 	}
 	config.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	return rest.RESTClientFor(config)
+}
+
+// has says whether the server has a kind. If it cannot be asked, it has: the informer will know.
+func has(ctx context.Context, client rest.Interface, resource string) bool {
+	_, err := client.Get().Resource(resource).VersionedParams(&metav1.ListOptions{Limit: 1}, metav1.ParameterCodec).DoRaw(ctx)
+	return !apierrors.IsNotFound(err)
 }
 
 // strip drops what nobody reads and what is often bigger than the rest.

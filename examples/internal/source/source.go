@@ -16,6 +16,10 @@ type Kind struct {
 	Object     runtime.Object // an empty one, of a type that the Scheme knows
 	Resource   string         // the plural of its name in the API, such as services
 	Namespaced bool
+
+	// Optional is a kind that an API server need not have, such as one of a CustomResourceDefinition. It is delivered from the
+	// time on at which the server has it.
+	Optional bool
 }
 
 // Change is one object that came, changed or went.
