@@ -30,6 +30,7 @@ type Client struct {
 	// damaged that it is not what a Client of this version would have made.
 	// orphan that it is owned by nobody but may be.
 	exists, owned, damaged, orphan bool
+	stamp                          uint64 // of the table
 	// whole says that the table's fixed part was there at generation gen.
 	whole bool
 	// canOwn turns false on a kernel without owned, persistent tables.

@@ -155,7 +155,7 @@ func (t *transaction) begin(p Plan) []flow {
 		t.most = math.MaxInt // what was served goes on being served
 		fallthrough
 	case p.skeleton == plan.Add:
-		t.batch.AddTable(c.lay.table)
+		t.batch.AddTable(c.lay.whole())
 		if p.skeleton == plan.Add && c.canOwn {
 			t.most = mostAtFirst
 		}
@@ -164,7 +164,7 @@ func (t *transaction) begin(p Plan) []flow {
 		c.world.begin(t.edits)
 		c.world.expect(p)
 	case c.canOwn && !c.owned && c.orphan:
-		t.batch.OwnTable(c.lay.table)
+		t.batch.OwnTable(c.lay.table, c.stamp)
 		t.takeOver = true
 	}
 	return flows

@@ -18,7 +18,7 @@ func (c *Client) drain(ctx context.Context) (next time.Time, err error) {
 		return next, c.fail("drain", fs.ErrClosed)
 	}
 	info, err := c.conn.Table(ctx, c.lay.table.Family, c.lay.table.Name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Stamp != c.lay.table.Stamp() {
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Stamp != c.lay.whole().Stamp() {
 		return next, nil
 	}
 	if err != nil {

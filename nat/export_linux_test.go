@@ -12,7 +12,7 @@ func Floor(s State) *nft.Batch {
 	lay := newLayout(c)
 	lay.table.Owned = false
 	t := transaction{c: &Client{lay: lay}, batch: nft.NewBatch()}
-	t.batch.AddTable(lay.table)
+	t.batch.AddTable(lay.whole())
 	t.edits = newWorld(lay).must(Diff(State{}, s))
 	t.write()
 	return t.batch

@@ -14,7 +14,7 @@ func Ruleset(c Config, slots ...int) string {
 		panic(err)
 	}
 	l := newLayout(c)
-	t := *l.table
+	t := *l.whole()
 	for _, n := range slots {
 		t.Chains = append(t.Chains, lane{size: laneSize(n)}.chain(l), lane{size: laneSize(n), node: true, sticky: true}.chain(l))
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"net/netip"
+	"sync"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -11,7 +12,8 @@ import (
 // layout is the table's fixed part. Everything that State holds lives in the
 // elements of its sets and maps; only lanes come and go.
 type layout struct {
-	table *nft.Table
+	table *nft.Table // without chains: see whole
+	chain sync.Once
 	mark  uint32
 	// counters says that targets count.
 	counters bool
@@ -120,8 +122,7 @@ func newLayout(c Config) *layout {
 	}
 	l.table = &nft.Table{
 		Family: nft.FamilyInet, Name: c.Table, Comment: "podplumb nat", Owned: !c.Shared,
-		Sets:   []*nft.Set{l.lanes, l.draws, l.learn},
-		Chains: l.chains(),
+		Sets: []*nft.Set{l.lanes, l.draws, l.learn},
 	}
 	if l.counters {
 		l.table.Comment += ", counting"
@@ -131,6 +132,14 @@ func newLayout(c Config) *layout {
 	}
 	l.table.Sets = append(l.table.Sets, l.interception.sets()...)
 	return l
+}
+
+// whole is the table with its chains, which are made when they are first
+// needed, to be written or compared: the process of a single change mostly
+// does neither.
+func (l *layout) whole() *nft.Table {
+	l.chain.Do(func() { l.table.Chains = l.chains() })
+	return l.table
 }
 
 func newFamily(suffix string, saddr, daddr, originSource, origin nft.Load, multicast, loopback netip.Prefix) family {

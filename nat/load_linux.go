@@ -26,10 +26,10 @@ func (c *Client) load(ctx context.Context) error {
 	if info.Stamp == 0 {
 		return ErrForeign
 	}
-	c.exists = true
+	c.exists, c.stamp = true, info.Stamp
 	c.owned = info.Owner == c.conn.PortID()
 	c.orphan = info.Persist && info.Owner == 0
-	intact := info.Stamp == c.lay.table.Stamp()
+	intact := info.Stamp == c.lay.whole().Stamp()
 	for try := 0; intact; try++ {
 		r := newReader(c, newWorld(c.lay))
 		ok, err := r.all(ctx)
@@ -89,7 +89,7 @@ func (r *reader) all(ctx context.Context) (bool, error) {
 	for l := range r.w.lanes {
 		chains = append(chains, l.chain(r.c.lay))
 	}
-	if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
+	if ok, err := r.c.conn.Intact(ctx, r.c.lay.whole(), chains); !ok || err != nil {
 		return false, err
 	}
 	shared := map[*nft.Set]map[netip.Addr]int32{}
@@ -138,7 +138,8 @@ func sameUses(have map[netip.Addr]int32, want *uses, f *family) bool {
 }
 
 func (r *reader) elements(ctx context.Context, s *nft.Set, reset func(), each func(*nft.Element)) error {
-	return r.c.conn.Elements(ctx, r.c.lay.table, s, r.c.owned, reset, each)
+	// Who knows only a part compares generations by himself.
+	return r.c.conn.Elements(ctx, r.c.lay.table, s, r.c.owned || r.w.partial, reset, each)
 }
 
 func (r *reader) lanes(ctx context.Context) error {

@@ -130,7 +130,7 @@ func (c *Client) names(ctx context.Context) (Names, error) {
 		return list, nil
 	case err == nil && info.Stamp == 0:
 		err = ErrForeign
-	case err == nil && info.Stamp != c.lay.table.Stamp():
+	case err == nil && info.Stamp != c.lay.whole().Stamp():
 		err = ErrDamaged
 	}
 	if err != nil {

@@ -25,7 +25,7 @@ func (r *reader) some(ctx context.Context, change Change, trusted bool) (bool, e
 		for l := range r.w.lanes {
 			chains = append(chains, l.chain(r.c.lay))
 		}
-		if ok, err := r.c.conn.Intact(ctx, r.c.lay.table, chains); !ok || err != nil {
+		if ok, err := r.c.conn.Intact(ctx, r.c.lay.whole(), chains); !ok || err != nil {
 			return false, err
 		}
 	}

@@ -189,12 +189,12 @@ func (c *Client) glimpse(ctx context.Context, change Change) error {
 	if info.Stamp == 0 {
 		return ErrForeign
 	}
-	c.exists, c.damaged = true, false
+	c.exists, c.damaged, c.stamp = true, false, info.Stamp
 	c.owned = info.Owner == c.conn.PortID()
 	c.orphan = info.Persist && info.Owner == 0
 	r := newReader(c, c.world)
 	trusted := gen == c.config.Whole
-	fits := trusted || info.Stamp == c.lay.table.Stamp()
+	fits := trusted || info.Stamp == c.lay.whole().Stamp()
 	if fits {
 		fits, err = r.some(ctx, change, trusted)
 	}

@@ -111,7 +111,7 @@ func (t *transaction) begin(p Plan) {
 		t.batch.AddTable(c.table)
 		t.create = true
 	case c.canOwn && !c.owned && c.orphan:
-		t.batch.OwnTable(c.table)
+		t.batch.OwnTable(c.table, c.table.Stamp())
 		t.takeOver = true
 	}
 }

@@ -2,6 +2,10 @@
 // sbr do as a chain of processes. See README.md.
 package main
 
+// The process is too short for the runtime to look at its cgroup's limits, or to follow them.
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 import "github.com/podplumb/podplumb/examples/cni/plugin"
 
 func main() { plugin.Main(nil) }

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,7 +94,7 @@ func (c *Conn) ask(ctx context.Context, typ, flags uint16, family Family, write 
 	at := w.begin(subsystem<<8|typ, flags|unix.NLM_F_ACK, family, 0)
 	write(&w)
 	w.end(at, c.seq)
-	if err := c.send(w.b); err != nil {
+	if err := c.sock.Send(nil, w.b); err != nil {
 		return err
 	}
 	return c.collect(ctx, c.seq, each)
@@ -104,29 +102,21 @@ func (c *Conn) ask(ctx context.Context, typ, flags uint16, family Family, write 
 
 // collect reads answers until the one that ends request seq.
 func (c *Conn) collect(ctx context.Context, seq uint32, each func(message)) error {
-	limit := time.Now().Add(timeout)
-	if d, ok := ctx.Deadline(); ok && d.Before(limit) {
-		limit = d
-	}
-	if err := c.nl.SetReadDeadline(limit); err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = c.nl.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+	wait := c.sock.Wait(ctx, timeout)
+	defer wait.End()
 	var result error
 	for done := false; !done; {
-		n, err := c.recv()
+		// A long list never waits.
+		if ctx.Err() != nil {
+			c.unread = true
+			return context.Cause(ctx)
+		}
+		data, err := c.sock.Receive(wait)
 		if err != nil {
 			c.unread = true
-			if errors.Is(err, os.ErrDeadlineExceeded) {
-				if cause := context.Cause(ctx); cause != nil {
-					return cause
-				}
-				return fmt.Errorf("no answer from the kernel: %w", err)
-			}
-			return err
+			return wait.Cause(err)
 		}
-		messages(c.buf[:n], func(m message) {
+		messages(data, func(m message) {
 			if m.seq != seq || done {
 				return
 			}
@@ -170,9 +160,12 @@ func (c *Conn) dump(ctx context.Context, typ uint16, family Family, anyway bool,
 	defer c.mu.Unlock()
 	for range tries {
 		reset()
-		before, err := c.generation(ctx)
-		if err != nil {
-			return err
+		var before uint32
+		var err error
+		if !anyway {
+			if before, err = c.generation(ctx); err != nil {
+				return err
+			}
 		}
 		err = c.ask(ctx, typ, unix.NLM_F_DUMP, family, write, each)
 		if errors.Is(err, unix.ENOENT) {

@@ -89,7 +89,7 @@ func (b *Batch) finish(gen uint32) ([][]byte, uint32) {
 // AddTable adds the table with its sets, chains and rules. Adding a table
 // that exists adds to it; delete it in the same batch to replace it.
 func (b *Batch) AddTable(t *Table) {
-	b.table(t, 0)
+	b.table(t, t.Stamp())
 	for _, s := range t.Sets {
 		b.set(t, s)
 	}
@@ -107,8 +107,8 @@ const (
 	tablePersist = 4 // NFT_TABLE_F_PERSIST
 )
 
-func (b *Batch) table(t *Table, extra uint16) {
-	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE|extra, t.Family, func(w *wire) {
+func (b *Batch) table(t *Table, stamp uint64) {
+	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, t.Family, func(w *wire) {
 		w.string(unix.NFTA_TABLE_NAME, t.Name)
 		flags := uint32(0)
 		if t.Owned {
@@ -116,15 +116,16 @@ func (b *Batch) table(t *Table, extra uint16) {
 		}
 		w.uint32(unix.NFTA_TABLE_FLAGS, flags)
 		user := udataString(nil, udTableComment, t.Comment)
-		user = udata(user, udStamp, binary.BigEndian.AppendUint64(nil, t.Stamp()))
+		user = udata(user, udStamp, binary.BigEndian.AppendUint64(nil, stamp))
 		w.bytes(tableUserdata, user)
 	})
 }
 
 const tableUserdata = 6 // NFTA_TABLE_USERDATA
 
-// OwnTable takes over a table that outlived its owner.
-func (b *Batch) OwnTable(t *Table) { b.table(t, 0) }
+// OwnTable takes over a table of that stamp that outlived its owner. Nothing
+// else of t is looked at.
+func (b *Batch) OwnTable(t *Table, stamp uint64) { b.table(t, stamp) }
 
 // DelTable deletes a table and all in it. The table must exist.
 func (b *Batch) DelTable(t *Table) {

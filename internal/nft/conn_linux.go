@@ -9,14 +9,16 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/internal/nlsock"
+	"github.com/podplumb/podplumb/netns"
 )
 
 // A Conn is one lasting nftables socket in one network namespace. Its methods
 // may be called from several goroutines; they take turns.
 type Conn struct {
 	mu    sync.Mutex
-	nl    *netlink.Conn
-	buf   []byte
+	sock  *nlsock.Socket
 	seq   uint32
 	limit int
 	// unread is set while answers of a dump that was given up may still
@@ -38,23 +40,46 @@ const (
 // Open opens a socket in the network namespace that fd refers to, or in the
 // caller's for fd 0.
 func Open(fd int) (*Conn, error) {
-	nl, err := Dial(fd)
+	sock, err := openSocket(fd)
 	if err != nil {
 		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
 	}
-	c := &Conn{nl: nl, buf: make([]byte, receive)}
+	c := &Conn{sock: sock}
 	// The sizes are limits, not memory. Without CAP_NET_ADMIN in the first
 	// user namespace they stay at what the system allows.
-	_ = nl.SetWriteBuffer(sendLimit)
-	_ = nl.SetReadBuffer(receiveLimit)
+	_ = sock.SetWriteBuffer(sendLimit)
+	_ = sock.SetReadBuffer(receiveLimit)
 	// Errors need not repeat what they are about.
-	_ = nl.SetOption(netlink.CapAcknowledge, true)
-	_ = nl.SetOption(netlink.ExtendedAcknowledge, true)
-	if c.limit, err = nl.WriteBuffer(); err != nil {
-		nl.Close()
+	_ = sock.SetOption(unix.NETLINK_CAP_ACK, 1)
+	_ = sock.SetOption(unix.NETLINK_EXT_ACK, 1)
+	if c.limit, err = sock.WriteBuffer(); err != nil {
+		_ = sock.Close()
 		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
 	}
 	return c, nil
+}
+
+// openSocket enters the namespace only if the caller is in another one.
+func openSocket(fd int) (*nlsock.Socket, error) {
+	var there *netns.NS
+	if fd != 0 && !isHere(fd) {
+		var err error
+		if there, err = netns.Open(fmt.Sprintf("/proc/self/fd/%d", fd)); err != nil {
+			return nil, err
+		}
+		defer there.Close()
+	}
+	sock, err := nlsock.Open(there, unix.NETLINK_NETFILTER, 0, receive)
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("entering another network namespace needs CAP_SYS_ADMIN: %w", err)
+	}
+	return sock, err
+}
+
+// isHere says that fd refers to the namespace of the calling thread.
+func isHere(fd int) bool {
+	var there, here unix.Stat_t
+	return unix.Fstat(fd, &there) == nil && unix.Stat("/proc/thread-self/ns/net", &here) == nil && there.Dev == here.Dev && there.Ino == here.Ino
 }
 
 // Dial opens a plain netfilter netlink socket as Open does. To enter a namespace
@@ -64,8 +89,7 @@ func Dial(fd int) (*netlink.Conn, error) {
 	if !errors.Is(err, unix.EPERM) {
 		return nl, err
 	}
-	var there, here unix.Stat_t
-	if unix.Fstat(fd, &there) == nil && unix.Stat("/proc/thread-self/ns/net", &here) == nil && there.Dev == here.Dev && there.Ino == here.Ino {
+	if isHere(fd) {
 		return netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	}
 	return nil, fmt.Errorf("entering another network namespace needs CAP_SYS_ADMIN: %w", err)
@@ -76,10 +100,10 @@ func (c *Conn) Limit() int { return c.limit - 4096 }
 
 // PortID is the socket's address, which marks its changes in notifications
 // and the tables that it owns.
-func (c *Conn) PortID() uint32 { return c.nl.PID() }
+func (c *Conn) PortID() uint32 { return c.sock.Port() }
 
 // Close closes the socket. Tables that it owns stay.
-func (c *Conn) Close() error { return c.nl.Close() }
+func (c *Conn) Close() error { return c.sock.Close() }
 
 // Generation returns the number of the ruleset's current state. It changes
 // with every transaction in the namespace.
@@ -120,21 +144,21 @@ func (c *Conn) Commit(ctx context.Context, b *Batch, gen uint32) error {
 		return err
 	}
 	data, last := b.finish(gen)
-	if err := c.send(data...); err != nil {
+	if err := c.sock.Send(nil, data...); err != nil {
 		return err
 	}
 	// The kernel has done the batch and queued all answers by now.
 	var first error
 	acked := false
 	for {
-		n, err := c.recvNow()
+		data, err := c.sock.Receive(nil)
 		if errors.Is(err, unix.EAGAIN) {
 			break
 		}
 		if err != nil {
 			return err
 		}
-		messages(c.buf[:n], func(m message) {
+		messages(data, func(m message) {
 			if m.typ != unix.NLMSG_ERROR {
 				return
 			}
@@ -167,42 +191,6 @@ func (c *Conn) usable(ctx context.Context) error {
 	}
 	return nil
 }
-
-func (c *Conn) send(data ...[]byte) error {
-	raw, err := c.nl.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var sent error
-	err = raw.Write(func(fd uintptr) bool {
-		_, sent = unix.SendmsgBuffers(int(fd), data, nil, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}, 0)
-		return !errors.Is(sent, unix.EAGAIN) && !errors.Is(sent, unix.EINTR)
-	})
-	return errors.Join(err, sent)
-}
-
-func (c *Conn) recvNow() (int, error) {
-	raw, err := c.nl.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var n int
-	var got error
-	err = raw.Control(func(fd uintptr) {
-		for {
-			n, _, got = unix.Recvfrom(int(fd), c.buf, unix.MSG_DONTWAIT)
-			if got != unix.EINTR {
-				return
-			}
-		}
-	})
-	if err == nil {
-		err = got
-	}
-	return n, err
-}
-
-func (c *Conn) recv() (int, error) { return receiveInto(c.nl, c.buf) }
 
 // receiveInto waits for a datagram, as long as the deadline allows.
 func receiveInto(nl *netlink.Conn, buf []byte) (int, error) {

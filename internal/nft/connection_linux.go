@@ -90,7 +90,7 @@ func (c *Conn) askOf(ctx context.Context, typ, flags uint16, family Family, writ
 	w.b[at+headerSize+1] = 1 // version 1 makes a deletion heed the family
 	write(&w)
 	w.end(at, c.seq)
-	if err := c.send(w.b); err != nil {
+	if err := c.sock.Send(nil, w.b); err != nil {
 		return err
 	}
 	return c.collect(ctx, c.seq, each)

@@ -55,18 +55,18 @@ func (c *Conn) lookup(ctx context.Context, t *Table, list []Lookup) error {
 		w.close(elements)
 		w.end(at, c.seq)
 	}
-	if err := c.send(w.b); err != nil {
+	if err := c.sock.Send(nil, w.b); err != nil {
 		return err
 	}
 	// The kernel has queued all answers by now, one for each question: the
 	// element, or an error.
 	var failed error
 	for left := len(list); left > 0; {
-		n, err := c.recvNow()
+		data, err := c.sock.Receive(nil)
 		if err != nil {
 			return fmt.Errorf("%d of %d elements were not answered: %w", left, len(list), err)
 		}
-		messages(c.buf[:n], func(m message) {
+		messages(data, func(m message) {
 			i := int(m.seq - first)
 			if i < 0 || i >= len(list) {
 				return

@@ -82,25 +82,15 @@ func (c *Conn) sendPart(ctx context.Context, part []request, refused func(i int,
 		data = append(data, r.Serialize()...)
 		data = append(data, make([]byte, align(len(data))-len(data))...)
 	}
-	var stop func()
-	defer func() {
-		if stop != nil {
-			stop()
-		}
-	}()
-	wait := func() (err error) {
-		if stop == nil {
-			stop, err = c.sock.bound(ctx)
-		}
-		return err
-	}
-	if err := c.sock.send(data, wait); err != nil {
-		return c.sock.cause(ctx, err)
+	wait := c.sock.Wait(ctx, DefaultTimeout)
+	defer wait.End()
+	if err := c.sock.Send(wait, data); err != nil {
+		return wait.Cause(err)
 	}
 	for {
-		data, err := c.sock.receive(wait)
+		data, err := c.sock.Receive(wait)
 		if err != nil {
-			return c.sock.cause(ctx, err)
+			return wait.Cause(err)
 		}
 		for len(data) >= unix.SizeofNlMsghdr {
 			h := header(data)

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/podplumb/podplumb/internal/nlsock"
 	"github.com/podplumb/podplumb/netns"
 )
 
@@ -26,7 +28,7 @@ const (
 // Conn is a lasting rtnetlink socket of one network namespace. It is safe for concurrent use; calls take turns.
 type Conn struct {
 	mu   sync.Mutex
-	sock *socket
+	sock *nlsock.Socket
 	seq  uint32
 }
 
@@ -36,15 +38,15 @@ func Open(ns *netns.NS) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Both are best effort: without them error texts are poorer and dumps are filtered here instead of in the kernel.
-	_ = s.setOption(unix.NETLINK_EXT_ACK, 1)
-	_ = s.setOption(unix.NETLINK_CAP_ACK, 1)
-	_ = s.setOption(unix.NETLINK_GET_STRICT_CHK, 1)
+	// All are best effort: without them error texts are poorer and dumps are filtered here instead of in the kernel.
+	_ = s.SetOption(unix.NETLINK_EXT_ACK, 1)
+	_ = s.SetOption(unix.NETLINK_CAP_ACK, 1)
+	_ = s.SetOption(unix.NETLINK_GET_STRICT_CHK, 1)
 	return &Conn{sock: s}, nil
 }
 
 // Close closes the socket; calls under way fail with os.ErrClosed.
-func (c *Conn) Close() error { return c.sock.close() }
+func (c *Conn) Close() error { return c.sock.Close() }
 
 // request is a message under construction.
 type request struct{ *nl.NetlinkRequest }
@@ -101,25 +103,15 @@ func (c *Conn) exchange(ctx context.Context, r request, each func(kind uint16, p
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	var stop func()
-	defer func() {
-		if stop != nil {
-			stop()
-		}
-	}()
-	wait := func() (err error) {
-		if stop == nil {
-			stop, err = c.sock.bound(ctx)
-		}
-		return err
-	}
-	if err := c.sock.send(r.Serialize(), wait); err != nil {
-		return false, c.sock.cause(ctx, err)
+	wait := c.sock.Wait(ctx, DefaultTimeout)
+	defer wait.End()
+	if err := c.sock.Send(wait, r.Serialize()); err != nil {
+		return false, wait.Cause(err)
 	}
 	for {
-		data, err := c.sock.receive(wait)
+		data, err := c.sock.Receive(wait)
 		if err != nil {
-			return false, c.sock.cause(ctx, err)
+			return false, wait.Cause(err)
 		}
 		for len(data) >= unix.SizeofNlMsghdr {
 			h := header(data)
@@ -144,3 +136,14 @@ func (c *Conn) exchange(ctx context.Context, r request, each func(kind uint16, p
 		}
 	}
 }
+
+// byteOrder has netlink find out the machine's byte order, which it keeps in a variable without a lock at the first use.
+var byteOrder = sync.OnceFunc(func() { nl.NativeEndian() })
+
+// openSocket opens a socket inside ns (nil: the calling thread's namespace) that hears the multicast groups in the mask.
+func openSocket(ns *netns.NS, groups uint32) (*nlsock.Socket, error) {
+	byteOrder()
+	return nlsock.Open(ns, unix.NETLINK_ROUTE, groups, bufferSize)
+}
+
+func header(b []byte) unix.NlMsghdr { return *(*unix.NlMsghdr)(unsafe.Pointer(&b[0])) }

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podplumb/podplumb/internal/nlsock"
 	"github.com/podplumb/podplumb/netns"
 )
 
@@ -36,7 +37,7 @@ type Event struct {
 
 // Monitor receives events. It is not safe for concurrent use, but Close may be called at any time.
 type Monitor struct {
-	sock    *socket
+	sock    *nlsock.Socket
 	pending []byte
 }
 
@@ -47,12 +48,12 @@ func Watch(ns *netns.NS, topics Topic) (*Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	_ = s.setReadBuffer(eventBuffer) // best effort: a smaller buffer overflows sooner, which is told
+	_ = s.SetReadBuffer(eventBuffer) // best effort: a smaller buffer overflows sooner, which is told
 	return &Monitor{sock: s}, nil
 }
 
 // Close ends the monitor; a Next under way fails with os.ErrClosed.
-func (m *Monitor) Close() error { return m.sock.close() }
+func (m *Monitor) Close() error { return m.sock.Close() }
 
 // Next waits for the next event. It fails with ErrOverflow when events were lost, after which it can be called again, and with the
 // context's cause when ctx ends.
@@ -73,21 +74,17 @@ func (m *Monitor) Next(ctx context.Context) (Event, error) {
 		if err := ctx.Err(); err != nil {
 			return Event{}, context.Cause(ctx)
 		}
-		deadline, _ := ctx.Deadline() // none: events may stay away for ever
-		stop, err := m.sock.until(ctx, deadline)
-		if err != nil {
-			return Event{}, m.sock.cause(ctx, err)
-		}
-		data, err := m.sock.receive(func() error { return nil })
-		stop()
+		wait := m.sock.Wait(ctx, 0) // events may stay away for ever
+		data, err := m.sock.Receive(wait)
+		wait.End()
 		switch {
 		case errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.EMSGSIZE):
-			if err := m.sock.discard(); err != nil {
-				return Event{}, m.sock.cause(ctx, err)
+			if err := m.sock.Discard(); err != nil {
+				return Event{}, wait.Cause(err)
 			}
 			return Event{}, ErrOverflow
 		case err != nil:
-			return Event{}, m.sock.cause(ctx, err)
+			return Event{}, wait.Cause(err)
 		}
 		m.pending = data
 	}

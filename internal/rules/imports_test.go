@@ -18,9 +18,10 @@ var mayImport = map[string][]string{
 	"service":             {"netns", "nat", "ipvs", "internal/plan"},
 	"service/servicetest": {"netns", "service", "internal/nstest"}, // a suite of tests that other modules run
 
-	"internal/plan": {},
-	"internal/rtnl": {"netns"},
-	"internal/nft":  {"netns"},
+	"internal/plan":   {},
+	"internal/nlsock": {"netns"},
+	"internal/rtnl":   {"netns", "internal/nlsock"},
+	"internal/nft":    {"netns", "internal/nlsock"},
 
 	"internal/golden":                     {},
 	"internal/nstest":                     {"netns"},

@@ -73,10 +73,11 @@ func TestEveryFaultIsNamed(t *testing.T) {
 func TestWrongKindsAndSyntax(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		`{"name":"n","mtu":"big"}`:               "mtu: is a string where int is wanted",
-		`{"name":"n","ipam":{"ranges":{}}}`:      "ipam.ranges: is a object",
+		`{"name":"n","mtu":"big"}`:               "mtu: is a string where a whole number is wanted",
+		`{"name":"n","ipam":{"ranges":{}}}`:      "ipam.ranges: is an object where a list is wanted",
 		"{\n\"name\":\"n\",\n}":                  "line 3",
-		`{"name":"n","ipam":{"gateway":"10.x"}}`: "10.x",
+		`{"name":"n","ipam":{"gateway":"10.x"}}`: "ipam.gateway: ParseAddr(\"10.x\")",
+		`{"name":3,"mtu":"big","brdige":1}`:      "name: is a number",
 	} {
 		if _, err := conf.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", text, err, want)

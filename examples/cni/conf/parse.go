@@ -1,42 +1,33 @@
 package conf
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"reflect"
-	"regexp"
 	"strings"
+
+	"github.com/podplumb/podplumb/examples/cni/jsonlite"
 )
 
 // Parse reads a configuration, fills in the defaults and names every fault.
 func Parse(stdin []byte) (*Net, error) {
 	n := &Net{}
-	errs := unknownKeys("", stdin, reflect.TypeFor[Net]())
-	if err := json.Unmarshal(stdin, n); err != nil {
-		return nil, errors.Join(append(errs, explain(stdin, err))...)
+	var errs []error
+	r := jsonlite.Reader{Unknown: func(path, key string, in reflect.Type, known []string) {
+		if err := unknown(path, key, in, known); err != nil {
+			errs = append(errs, err)
+		}
+	}}
+	if faults := r.Read(stdin, n); len(faults) > 0 {
+		return nil, errors.Join(append(errs, faults...)...)
 	}
 	n.defaults()
 	if errs = append(errs, n.validate()...); len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
 	return n, nil
-}
-
-// explain turns a decoding error into the path of the key and what should be there.
-func explain(stdin []byte, err error) error {
-	var kind *json.UnmarshalTypeError
-	var syntax *json.SyntaxError
-	switch {
-	case errors.As(err, &kind):
-		return fmt.Errorf("%s: is a %s where %s is wanted", kind.Field, kind.Value, kind.Type)
-	case errors.As(err, &syntax):
-		line := 1 + strings.Count(string(stdin[:min(int(syntax.Offset), len(stdin))]), "\n")
-		return fmt.Errorf("line %d: %w", line, err)
-	}
-	return err
 }
 
 func (n *Net) defaults() {
@@ -71,8 +62,16 @@ func (n *Net) defaults() {
 
 func ptr[T any](v T) *T { return &v }
 
-// networkName is the specification's syntax of a network's name; it becomes part of file and link names.
-var networkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]*$`)
+// isNetworkName is the specification's syntax of a network's name; it becomes part of file and link names.
+func isNetworkName(s string) bool {
+	for i, c := range s {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune("_.-", c)) {
+			return false
+		}
+	}
+	return s != ""
+}
 
 type faults []error
 
@@ -82,7 +81,7 @@ func (f *faults) add(path, format string, args ...any) {
 
 func (n *Net) validate() []error {
 	var f faults
-	if !networkName.MatchString(n.Name) {
+	if !isNetworkName(n.Name) {
 		f.add("name", "%q is no network name: letters, digits, '_', '.' and '-', the first a letter or digit", n.Name)
 	}
 	if n.Mode != BridgeMode && n.Mode != RoutedMode {

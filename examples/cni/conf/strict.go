@@ -1,76 +1,20 @@
 package conf
 
 import (
-	"encoding"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
 	"strings"
 )
 
-// unknownKeys returns an error for each key in raw that t has no field for, in the order of their paths.
-func unknownKeys(path string, raw json.RawMessage, t reflect.Type) []error {
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	if reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) || t == reflect.TypeFor[json.RawMessage]() {
+// unknown is the fault of a key that there is no field for.
+func unknown(path, key string, in reflect.Type, known []string) error {
+	if strings.HasPrefix(path, "runtimeConfig") { // no person has written it, and containerd writes HostPort, which is taken for hostPort
 		return nil
 	}
-	var errs []error
-	switch t.Kind() {
-	case reflect.Slice:
-		var list []json.RawMessage
-		if json.Unmarshal(raw, &list) != nil {
-			return nil // of the wrong kind: decoding says so
-		}
-		for i, e := range list {
-			errs = append(errs, unknownKeys(fmt.Sprintf("%s[%d]", path, i), e, t.Elem())...)
-		}
-	case reflect.Struct:
-		var object map[string]json.RawMessage
-		if json.Unmarshal(raw, &object) != nil {
-			return nil
-		}
-		known := map[string]reflect.Type{}
-		fields(t, known)
-		for _, key := range slices.Sorted(maps.Keys(object)) {
-			at := strings.TrimPrefix(path+"."+key, ".")
-			if path == "" && key == "runtimeConfig" {
-				continue // no person has written it, and containerd writes HostPort, which decoding takes for hostPort
-			}
-			if field, ok := known[key]; ok {
-				errs = append(errs, unknownKeys(at, object[key], field)...)
-			} else if !open(t) && !strings.Contains(key, "/") { // a/b is somebody's extension
-				errs = append(errs, fmt.Errorf("%s: unknown key%s", at, hint(key, slices.Sorted(maps.Keys(known)))))
-			}
-		}
+	if in == reflect.TypeFor[Args]() || in == reflect.TypeFor[CNIArgs]() || strings.Contains(key, "/") { // a/b is somebody's extension
+		return nil
 	}
-	return errs
-}
-
-// open tells the objects that may hold keys of others: the runtime's capabilities and the arguments.
-func open(t reflect.Type) bool {
-	switch t {
-	case reflect.TypeFor[Runtime](), reflect.TypeFor[Args](), reflect.TypeFor[CNIArgs]():
-		return true
-	}
-	return false
-}
-
-// fields collects the JSON keys of a struct, those of embedded structs too.
-func fields(t reflect.Type, into map[string]reflect.Type) {
-	for i := range t.NumField() {
-		f := t.Field(i)
-		if f.Anonymous {
-			fields(f.Type, into)
-			continue
-		}
-		if key, _, _ := strings.Cut(f.Tag.Get("json"), ","); key != "-" && key != "" {
-			into[key] = f.Type
-		}
-	}
+	return fmt.Errorf("%s: unknown key%s", strings.TrimPrefix(path+"."+key, "."), hint(key, known))
 }
 
 // hint names the known key that is nearest to a misspelt one, if any is near.

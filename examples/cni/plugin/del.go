@@ -3,13 +3,13 @@ package plugin
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"io/fs"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
 	"github.com/podplumb/podplumb/examples/cni/conf"
+	"github.com/podplumb/podplumb/examples/cni/jsonlite"
 	"github.com/podplumb/podplumb/examples/cni/record"
 )
 
@@ -46,7 +46,7 @@ func (p *plugin) del(ctx context.Context, args *skel.CmdArgs) error {
 func barest(args *skel.CmdArgs) *request {
 	n := &conf.Net{}
 	var named struct{ Name, DataDir string }
-	if err := json.Unmarshal(args.StdinData, &named); err != nil || named.Name == "" {
+	if err := jsonlite.Unmarshal(args.StdinData, &named); err != nil || named.Name == "" {
 		return nil
 	}
 	n.Name, n.DataDir = named.Name, cmp.Or(named.DataDir, DefaultDataDir)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"regexp"
+	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
@@ -80,8 +80,11 @@ func (r *request) sweepLeases(ctx context.Context, valid map[uint64]bool) error 
 	})
 }
 
-// halfMade matches the name of a bridge whose maker died before it could give it the right one.
-var halfMade = regexp.MustCompile(`^br[0-9a-f]{12}$`)
+// halfMade tells the name of a bridge whose maker died before it could give it the right one.
+func halfMade(name string) bool {
+	random, ok := strings.CutPrefix(name, "br")
+	return ok && len(random) == 12 && strings.Trim(random, "0123456789abcdef") == ""
+}
 
 // sweepLinks removes links of the network that no record knows of, and bridges that were never finished.
 func (r *request) sweepLinks(ctx context.Context, valid map[string]bool) error {
@@ -96,7 +99,7 @@ func (r *request) sweepLinks(ctx context.Context, valid map[string]bool) error {
 		if ok && own && k.Network == r.key.Network && !valid[record.FileName(k.ContainerID, k.IfName)] {
 			pairs = append(pairs, l.Name)
 		}
-		if l.Kind == "bridge" && l.Alias == "" && !l.Up && l.Ports == 0 && halfMade.MatchString(l.Name) {
+		if l.Kind == "bridge" && l.Alias == "" && !l.Up && l.Ports == 0 && halfMade(l.Name) {
 			unused = append(unused, l.Name)
 		}
 	}

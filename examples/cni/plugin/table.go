@@ -24,14 +24,15 @@ func withTable(ctx context.Context, s record.Store, fn func(*nat.Client) error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	before := handedOn(s)
+	now := epoch()
+	before := handedOn(s, now)
 	c, err := nat.New(nat.Config{Table: tableName, Whole: before})
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if now := c.Generation(); now != before {
-			handOn(s, now)
+		if after := c.Generation(); after != before {
+			handOn(s, now, after)
 		}
 		err = errors.Join(err, c.Close())
 	}()

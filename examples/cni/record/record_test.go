@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/nat"
+	"github.com/podplumb/podplumb/veth"
 )
 
 func key(id string) record.Key {
@@ -26,6 +28,71 @@ func create(t *testing.T, s record.Store, id string) *record.File {
 	require.NoError(t, err)
 	require.NoError(t, f.Write(&record.Attachment{Key: key(id), Link: "first"}, true))
 	return f
+}
+
+// TestEveryField reads back all that an entry can say.
+func TestEveryField(t *testing.T) {
+	t.Parallel()
+	s := record.Store{Dir: t.TempDir()}
+	var want record.Attachment
+	fill(t, reflect.ValueOf(&want).Elem())
+	want.Key = key("full")
+	f, err := s.Create(t.Context(), want.Key)
+	require.NoError(t, err)
+	require.NoError(t, f.Write(&want, false))
+	require.NoError(t, f.Close())
+	f, err = s.Open(t.Context(), want.Key)
+	require.NoError(t, err)
+	defer f.Close()
+	require.Equal(t, &want, f.Have)
+}
+
+// fill gives every field a value that is not zero.
+func fill(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch p := v.Addr().Interface().(type) {
+	case *netip.Addr:
+		*p = netip.MustParseAddr("10.1.2.3")
+		return
+	case *netip.Prefix:
+		*p = netip.MustParsePrefix("fd00::/64")
+		return
+	case *veth.MAC:
+		*p = veth.MAC{2, 0, 0, 0, 0, 1}
+		return
+	case *nat.Proto:
+		*p = nat.SCTP
+		return
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(t, v.Field(i))
+		}
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		fill(t, v.Elem())
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		fill(t, v.Index(0))
+		fill(t, v.Index(1))
+	case reflect.Map:
+		e := reflect.New(v.Type().Elem()).Elem()
+		fill(t, e)
+		v.Set(reflect.MakeMap(v.Type()))
+		v.SetMapIndex(reflect.ValueOf("key \"ä\"").Convert(v.Type().Key()), e)
+	case reflect.String:
+		v.SetString("text <\"\\ü>")
+	case reflect.Bool:
+		v.SetBool(true)
+	default:
+		if v.CanInt() {
+			v.SetInt(1)
+		} else {
+			v.SetUint(1)
+		}
+	}
+	require.False(t, v.IsZero(), v.Type())
 }
 
 // TestTornEntry reads the entry before one that was cut off anywhere.

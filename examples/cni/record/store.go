@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/examples/cni/jsonlite"
 )
 
 // Store is a directory that holds the files of all networks of a node:
@@ -136,7 +137,7 @@ func last(r io.Reader) (*Attachment, error) {
 	for b = b[:bytes.LastIndexByte(b, '\n')+1]; len(b) > 0; {
 		begin := bytes.LastIndexByte(b[:len(b)-1], '\n') + 1
 		a := &Attachment{}
-		if json.Unmarshal(b[begin:], a) == nil {
+		if jsonlite.Unmarshal(b[begin:], a) == nil {
 			return a, nil
 		}
 		b = b[:begin]
@@ -146,7 +147,7 @@ func last(r io.Reader) (*Attachment, error) {
 
 // Write appends an entry. A durable one survives a loss of power from when Write returns.
 func (f *File) Write(a *Attachment, durable bool) error {
-	b, err := json.Marshal(a)
+	b, err := jsonlite.Marshal(a)
 	if err != nil {
 		return err
 	}
@@ -265,4 +266,15 @@ func (s Store) LockNode(ctx context.Context, name string) (unlock func() error, 
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 	}
 	return f.Close, nil
+}
+
+// Overwrite writes a small file in place: ext4 flushes one that was truncated, which costs milliseconds. What is killed in between may
+// leave the end of what was there before, so the texts should be of one length.
+func Overwrite(path string, text []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	return errors.Join(err, f.Close())
 }
