@@ -16,6 +16,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -89,6 +91,9 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 		return err
 	}
 	defer done()
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400) // little is kept from one request to the next: the heap is small, and collecting it often costs more
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	metrics, err := proxy.NewMetrics(registry)

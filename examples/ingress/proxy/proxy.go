@@ -18,8 +18,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/felixge/httpsnoop"
-
 	"github.com/podplumb/podplumb/examples/ingress/route"
 	"github.com/podplumb/podplumb/examples/ingress/strict"
 	"github.com/podplumb/podplumb/examples/ingress/upstream"
@@ -27,6 +25,10 @@ import (
 
 // statusClientClosed is what is noted of a request whose client went away.
 const statusClientClosed = 499
+
+// flushAfter is for how long a part of a body of known length may wait for more. Streams, whose length is not known, pass as they
+// come.
+const flushAfter = 10 * time.Millisecond
 
 // Proxy is the handler. Make it with New.
 type Proxy struct {
@@ -45,7 +47,7 @@ func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
 		Transport:     carrier{p},
-		FlushInterval: -1, // streams pass as they come
+		FlushInterval: flushAfter,
 		ModifyResponse: func(r *http.Response) error {
 			if c := strict.From(r.Request.Context()); c != nil && r.StatusCode == http.StatusSwitchingProtocols {
 				c.Switch()
@@ -58,6 +60,7 @@ func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *
 			}
 			return nil
 		},
+		BufferPool:   new(buffers),
 		ErrorHandler: failed,
 		ErrorLog:     log.New(io.Discard, "", 0), // the access log has what happens
 	}
@@ -88,15 +91,19 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
 	on := &passage{snapshot: p.snapshot.Load()}
 	r = r.WithContext(context.WithValue(r.Context(), key{}, on))
+	seen := &recorder{ResponseWriter: w}
 	underWay := p.metrics.begin()
-	seen := httpsnoop.CaptureMetricsFn(w, func(w http.ResponseWriter) { p.serve(w, r, on) })
-	underWay()
-	code := seen.Code
-	if errors.Is(on.err, context.Canceled) && r.Context().Err() != nil {
-		code = statusClientClosed
-	}
-	p.metrics.end(on, r, code, time.Since(begin))
-	p.log(on, r, code, seen.Written, time.Since(begin))
+	defer func() { // the reverse proxy panics when a response ends before its time
+		underWay()
+		code := seen.status()
+		if errors.Is(on.err, context.Canceled) && r.Context().Err() != nil {
+			code = statusClientClosed
+		}
+		took := time.Since(begin)
+		p.metrics.end(on, r, code, took)
+		p.log(on, r, code, seen.written, took)
+	}()
+	p.serve(seen, r, on)
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {

@@ -113,7 +113,9 @@ func (t *Transport) RoundTrip(r *http.Request, set *Set, backend route.Backend) 
 }
 
 func (t *Transport) one(r *http.Request, e *Endpoint) (*http.Response, error) {
-	out := r.Clone(r.Context())
+	out := r.WithContext(r.Context()) // shares the headers, which no transport changes
+	url := *r.URL
+	out.URL = &url
 	if r.Body != nil && r.Body != http.NoBody {
 		out.Body = io.NopCloser(r.Body) // closed by its owner: a transport that cannot connect would close it too
 	}
