@@ -36,6 +36,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return runNode(ctx, args[1:], stderr)
 		case "proxy":
 			return runProxy(ctx, args[1:], stderr)
+		case "app":
+			return runApp(ctx, args[1:], stdout, stderr)
 		}
 	}
 	return runDemo(ctx, args, stdout, stderr)
