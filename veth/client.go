@@ -78,7 +78,7 @@ func (c *Client) Close() error { return opError("close", "client", c.k.close()) 
 // Read returns what the kernel holds of the client's links, in canonical form. A pair whose pod namespace cannot be found again, or
 // whose pod end is no longer there, has an empty Pod.Name. With an attachment, only the bridges are told that its pairs are on.
 func (c *Client) Read(ctx context.Context) (State, error) {
-	o, err := c.k.observe(ctx, State{}, false)
+	o, err := c.k.observe(ctx, State{}, reading)
 	if err != nil {
 		return State{}, opError("read", "", err)
 	}
@@ -92,7 +92,17 @@ func (c *Client) Plan(ctx context.Context, want State) (Plan, error) {
 	if err != nil {
 		return Plan{}, opError("plan", "", err)
 	}
-	p, _, err := c.plan(ctx, want)
+	p, _, err := c.plan(ctx, want, false)
+	return p, opError("plan", "", err)
+}
+
+// PlanUpdate returns what Update would do, and changes nothing.
+func (c *Client) PlanUpdate(ctx context.Context, want State) (Plan, error) {
+	want, err := c.accept(want)
+	if err != nil {
+		return Plan{}, opError("plan", "", err)
+	}
+	p, _, err := c.plan(ctx, want, true)
 	return p, opError("plan", "", err)
 }
 
@@ -105,13 +115,27 @@ func (c *Client) accept(want State) (State, error) {
 	return want, errors.Join(want.aliases(c.tag)...)
 }
 
-// plan also returns the observation that the plan is made from.
-func (c *Client) plan(ctx context.Context, want State) (Plan, *observation, error) {
-	o, err := c.k.observe(ctx, want, true)
+// extent is what an observation takes in.
+type extent int
+
+const (
+	reading    extent = iota // all that is the client's
+	everything               // the same, for a plan
+	wantedOnly               // what a wanted state names, for a plan
+)
+
+// plan also returns the observation that the plan is made from: of everything, or only of what want names.
+func (c *Client) plan(ctx context.Context, want State, named bool) (Plan, *observation, error) {
+	look := everything
+	if named {
+		look = wantedOnly
+	}
+	o, err := c.k.observe(ctx, want, look)
 	if err != nil {
 		return Plan{}, nil, err
 	}
 	p := Diff(o.state, want)
+	p.named = named
 	if err := c.obstacles(p, o); err != nil {
 		return Plan{}, nil, err
 	}
@@ -150,7 +174,7 @@ func (c *Client) Apply(ctx context.Context, p Plan) error {
 	if p.Empty() {
 		return nil
 	}
-	now, o, err := c.plan(ctx, p.want)
+	now, o, err := c.plan(ctx, p.want, p.named)
 	if err != nil {
 		return opError("apply", "", err)
 	}
@@ -163,16 +187,28 @@ func (c *Client) Apply(ctx context.Context, p Plan) error {
 // Sync plans and applies, again when others changed the same links meanwhile, and returns the first plan: what differed. A second Sync
 // has an empty plan. Sync(State{}) removes everything that the client owns, also when the pods' namespaces are gone.
 func (c *Client) Sync(ctx context.Context, want State) (Plan, error) {
+	p, err := c.sync(ctx, want, false)
+	return p, opError("sync", "", err)
+}
+
+// Update is Sync for the bridges and pairs that want lists: all others stay as they are and are not looked at, so that it costs the
+// same however many there are.
+func (c *Client) Update(ctx context.Context, want State) (Plan, error) {
+	p, err := c.sync(ctx, want, true)
+	return p, opError("update", "", err)
+}
+
+func (c *Client) sync(ctx context.Context, want State, named bool) (Plan, error) {
 	want, err := c.accept(want)
 	if err != nil {
-		return Plan{}, opError("sync", "", err)
+		return Plan{}, err
 	}
 	var first *Plan
 	for range syncTries {
 		var p Plan
 		var o *observation
-		if p, o, err = c.plan(ctx, want); err != nil {
-			return Plan{}, opError("sync", "", err)
+		if p, o, err = c.plan(ctx, want, named); err != nil {
+			return Plan{}, err
 		}
 		if first == nil {
 			first = &p
@@ -182,10 +218,17 @@ func (c *Client) Sync(ctx context.Context, want State) (Plan, error) {
 			return *first, nil
 		}
 		if !errors.Is(err, ErrStale) {
-			return *first, opError("sync", "", err)
+			return *first, err
 		}
 	}
-	return *first, opError("sync", "", err)
+	return *first, err
+}
+
+// MAC returns the Ethernet address of a link of the node, such as a bridge whose state leaves it open. It fails with fs.ErrNotExist when
+// there is no such link.
+func (c *Client) MAC(ctx context.Context, link string) (MAC, error) {
+	m, err := c.k.mac(ctx, link)
+	return m, opError("read", "link "+link, err)
 }
 
 // execute carries the plan out and, when that disturbed more than the plan names (a link that goes down loses its routes, an address
@@ -198,7 +241,7 @@ func (c *Client) execute(ctx context.Context, o *observation, p Plan) error {
 	err := c.k.execute(ctx, o, p, j)
 	for round := 0; err == nil && p.disturbs() && round < 3; round++ {
 		var again *observation
-		if p, again, err = c.plan(ctx, p.want); err != nil {
+		if p, again, err = c.plan(ctx, p.want, p.named); err != nil {
 			break
 		}
 		err = c.k.execute(ctx, again, p, j)

@@ -120,6 +120,11 @@ func (k *kernel) bridge(ctx context.Context, name string) (rtnl.Link, error) {
 	return l, nil
 }
 
+func (k *kernel) mac(ctx context.Context, name string) (MAC, error) {
+	l, err := k.node.conn.LinkByName(ctx, name)
+	return MAC(l.MAC), err
+}
+
 func (k *kernel) attachments(ctx context.Context, owner string) ([]string, error) {
 	links, err := k.node.conn.Links(ctx)
 	if err != nil {

@@ -19,7 +19,7 @@ func openKernel(Config, string) (*kernel, error) { return nil, errors.ErrUnsuppo
 
 func (*kernel) close() error { return errors.ErrUnsupported }
 
-func (*kernel) observe(context.Context, State, bool) (*observation, error) {
+func (*kernel) observe(context.Context, State, extent) (*observation, error) {
 	return nil, errors.ErrUnsupported
 }
 
@@ -38,6 +38,8 @@ func (*kernel) detachGroup(context.Context, uint32) error { return errors.ErrUns
 func (*kernel) attachments(context.Context, string) ([]string, error) {
 	return nil, errors.ErrUnsupported
 }
+
+func (*kernel) mac(context.Context, string) (MAC, error) { return MAC{}, errors.ErrUnsupported }
 
 func (*kernel) announceAll(context.Context, []announcement) error { return errors.ErrUnsupported }
 

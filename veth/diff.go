@@ -14,6 +14,7 @@ type Plan struct {
 	have, want State // canonical
 	bridges    []bridgeChange
 	pairs      []pairChange
+	named      bool // made for what want names alone
 }
 
 type bridgeChange struct {

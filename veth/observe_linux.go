@@ -26,9 +26,10 @@ type observation struct {
 }
 
 // observe reads the client's links. Objects that want names are told too when they are not marked as the client's, as is a route that
-// took the place of a wanted one. planning leaves out what a plan would not touch and collects what is in want's way.
-func (k *kernel) observe(ctx context.Context, want State, planning bool) (*observation, error) {
-	links, err := k.node.conn.Links(ctx)
+// took the place of a wanted one. For a plan, what it would not touch is left out, and what is in want's way collected.
+func (k *kernel) observe(ctx context.Context, want State, look extent) (*observation, error) {
+	planning := look != reading
+	links, err := k.candidates(ctx, want, look)
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +75,50 @@ func (k *kernel) observe(ctx context.Context, want State, planning bool) (*obser
 		}
 	}
 	return o, nil
+}
+
+// candidates are the links to look at: all, or those that want names, with what they are ports of.
+func (k *kernel) candidates(ctx context.Context, want State, look extent) ([]rtnl.Link, error) {
+	if look != wantedOnly {
+		return k.node.conn.Links(ctx)
+	}
+	var links []rtnl.Link
+	find := func(known func(*rtnl.Link) bool, ask func() (rtnl.Link, error)) error {
+		if slices.ContainsFunc(links, func(l rtnl.Link) bool { return known(&l) }) {
+			return nil
+		}
+		l, err := ask()
+		if err == nil {
+			links = append(links, l)
+		} else if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return err
+	}
+	var names []string
+	for i := range want.Bridges {
+		names = append(names, want.Bridges[i].Name)
+	}
+	for i := range want.Pairs {
+		names = append(names, want.Pairs[i].Host.Name, want.Pairs[i].Host.Bridge)
+	}
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
+		if err := find(func(l *rtnl.Link) bool { return l.Name == name }, func() (rtnl.Link, error) { return k.node.conn.LinkByName(ctx, name) }); err != nil {
+			return nil, err
+		}
+	}
+	for _, port := range links {
+		if port.Master == 0 {
+			continue
+		}
+		if err := find(func(l *rtnl.Link) bool { return l.Index == port.Master }, func() (rtnl.Link, error) { return k.node.conn.LinkByIndex(ctx, port.Master) }); err != nil {
+			return nil, err
+		}
+	}
+	return links, nil
 }
 
 func (o *observation) findForeignPorts(k *kernel, links []rtnl.Link) {

@@ -1,8 +1,3 @@
-// The process is too short for the runtime to look at its cgroup's limits, or to follow them.
-//
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // The cni example is a CNI plugin: one program that does what the stock plugins bridge, ptp, host-local, portmap, bandwidth, tuning and
 // sbr do as a chain of processes. See README.md.
 package main

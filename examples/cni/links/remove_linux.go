@@ -88,12 +88,3 @@ func gone(err error) error {
 	}
 	return err
 }
-
-// MAC returns a link's hardware address in print.
-func MAC(name string) (string, error) {
-	l, err := netlink.LinkByName(name)
-	if err != nil {
-		return "", fmt.Errorf("find link %s: %w", name, err)
-	}
-	return l.Attrs().HardwareAddr.String(), nil
-}

@@ -137,7 +137,7 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 	err = p.run([]step{
 		{"sysctls", func() error { return setNode(a.Node) }},
 		{"gateway", func() error { return connectGateway(ctx, a) }},
-		{"link", func() error { return connect(ctx, a) }},
+		{"link", func() (err error) { r.bridgeMAC, err = connect(ctx, a); return err }},
 		{"lock", func() error { return a.Lock.Apply(ctx, a.Link) }},
 		{"tuning", func() error { return a.Tuning.Apply(ctx, a.NetNS, a.IfName) }},
 		{"shape", func() error { return a.Shape.Apply(ctx, a.Link, owner+"/"+attachmentTag(a.Key, "")) }},
@@ -145,10 +145,7 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 	if err = errors.Join(err, <-table); err != nil {
 		return nil, err
 	}
-	result, err := r.result(a, addrs, before)
-	if err != nil {
-		return nil, err
-	}
+	result := r.result(a, addrs, before)
 	a.Done = true
 	if err := file.Write(a, false); err != nil {
 		return nil, err

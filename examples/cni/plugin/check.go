@@ -104,7 +104,7 @@ func lostLinks(ctx context.Context, a *record.Attachment) (out []error, err erro
 // lostLink asks a client, and closes it.
 func lostLink(ctx context.Context, c *veth.Client, want veth.State) (out []error, err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
-	plan, err := c.Plan(ctx, want)
+	plan, err := c.PlanUpdate(ctx, want)
 	if err != nil {
 		return []error{err}, nil
 	}

@@ -14,18 +14,26 @@ func openLinks(a *record.Attachment) (*veth.Client, error) {
 	return veth.New(veth.Config{Owner: owner, Attachment: attachmentTag(a.Key, a.NetNS), ForceAddress: a.ForceAddress})
 }
 
-// connect makes the bridge and the pair. A bridge keeps IPv6 gateways of other networks beside this one's.
-func connect(ctx context.Context, a *record.Attachment) (err error) {
+// connect makes the bridge and the pair, and returns the bridge's MAC address, if there is one. A bridge keeps IPv6 gateways of other
+// networks beside this one's.
+func connect(ctx context.Context, a *record.Attachment) (mac veth.MAC, err error) {
 	if a.Chained {
-		return nil
+		return mac, nil
 	}
 	c, err := openLinks(a)
 	if err != nil {
-		return err
+		return mac, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
+	if err := wire(ctx, c, a); err != nil || len(a.State.Bridges) == 0 {
+		return mac, err
+	}
+	return c.MAC(ctx, a.State.Bridges[0].Name)
+}
+
+func wire(ctx context.Context, c *veth.Client, a *record.Attachment) error {
 	for {
-		_, err = c.Sync(ctx, a.State)
+		_, err := c.Update(ctx, a.State)
 		var extra *veth.AddressError
 		var taken *veth.RouteError
 		switch {

@@ -24,6 +24,7 @@ func Main(at func(step string)) {
 	// The process ends before there is any garbage worth collecting.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(256 << 20)
+	deepen()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	p := &plugin{at: at}
@@ -43,6 +44,14 @@ func Main(at func(step string)) {
 		fmt.Fprintln(os.Stderr, "podplumb-cni:", perr)
 	}
 	os.Exit(1)
+}
+
+// deepen makes room on the stack while it is shallow: it is copied whenever it has become too small, frame by frame.
+//
+//go:noinline
+func deepen() {
+	var room [48 << 10]byte
+	room[len(os.Args)] = 1
 }
 
 type plugin struct {

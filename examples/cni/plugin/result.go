@@ -8,12 +8,11 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/podplumb/podplumb/examples/cni/conf"
-	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
 )
 
 // result is what ADD prints: after what plugins before have made, the bridge, the pair's two ends, addresses, routes and name servers.
-func (r *request) result(a *record.Attachment, addrs []address, before *previous) (*types100.Result, error) {
+func (r *request) result(a *record.Attachment, addrs []address, before *previous) *types100.Result {
 	out := &types100.Result{CNIVersion: types100.ImplementedSpecVersion}
 	if before != nil {
 		out = before.result
@@ -21,15 +20,11 @@ func (r *request) result(a *record.Attachment, addrs []address, before *previous
 	}
 	if a.Chained {
 		r.retouch(out, a, before.index)
-		return out, nil
+		return out
 	}
 	pair := a.State.Pairs[0]
 	for _, b := range a.State.Bridges {
-		mac, err := links.MAC(b.Name)
-		if err != nil {
-			return nil, err
-		}
-		out.Interfaces = append(out.Interfaces, &types100.Interface{Name: b.Name, Mac: mac, Mtu: pair.Host.MTU})
+		out.Interfaces = append(out.Interfaces, &types100.Interface{Name: b.Name, Mac: r.bridgeMAC.String(), Mtu: pair.Host.MTU})
 	}
 	out.Interfaces = append(out.Interfaces,
 		&types100.Interface{Name: pair.Host.Name, Mac: pair.Host.MAC.String(), Mtu: pair.Host.MTU},
@@ -53,7 +48,7 @@ func (r *request) result(a *record.Attachment, addrs []address, before *previous
 	if !r.dns.IsEmpty() {
 		out.DNS = r.dns
 	}
-	return out, nil
+	return out
 }
 
 // retouch notes in the result of others what was changed of the container's interface.

@@ -83,6 +83,6 @@ func connectGateway(ctx context.Context, a *record.Attachment) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	_, err = c.Sync(ctx, a.Gateway)
+	_, err = c.Update(ctx, a.Gateway)
 	return err
 }

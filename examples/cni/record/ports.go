@@ -56,11 +56,14 @@ func (s Store) ClaimPorts(ctx context.Context, k Key, ports []nat.Key) (err erro
 	}
 	for _, p := range ports {
 		dir := s.portDir(p)
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
-		}
 		target := filepath.Join("..", "..", "..", k.Network, "attachments", FileName(k.ContainerID, k.IfName))
-		if err := os.Symlink(target, filepath.Join(dir, p.Addr.String())); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := os.Symlink(target, filepath.Join(dir, p.Addr.String()))
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = os.MkdirAll(dir, 0o700); err == nil {
+				err = os.Symlink(target, filepath.Join(dir, p.Addr.String()))
+			}
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
@@ -124,8 +127,7 @@ func (s Store) ReleasePorts(ctx context.Context, k Key, ports []nat.Key) (err er
 		if !s.HoldsPort(k, p) {
 			continue
 		}
-		errs = append(errs, os.Remove(filepath.Join(s.portDir(p), p.Addr.String())))
-		_ = os.Remove(s.portDir(p)) // fails while there are other claims
+		errs = append(errs, os.Remove(filepath.Join(s.portDir(p), p.Addr.String()))) // the directory stays for the next, until a sweep
 	}
 	return errors.Join(append(errs, unlock())...)
 }
