@@ -2,8 +2,11 @@ package links
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/vishvananda/netlink"
 )
 
 // Link is what a sweep needs to know of a link.
@@ -20,7 +23,7 @@ func List(ctx context.Context) ([]Link, error) {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
 	defer h.Close()
-	all, err := h.LinkList()
+	all, err := list(h)
 	if err != nil {
 		return nil, fmt.Errorf("list links: %w", err)
 	}
@@ -53,4 +56,17 @@ func RemoveUnused(ctx context.Context, names ...string) error {
 		}
 	}
 	return nil
+}
+
+// listTries bounds how often a list that others' changes have interrupted is begun again.
+const listTries = 20
+
+// list returns all links, in a list that was not interrupted.
+func list(h *netlink.Handle) (all []netlink.Link, err error) {
+	for range listTries {
+		if all, err = h.LinkList(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return all, err
 }

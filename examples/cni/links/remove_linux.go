@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -42,18 +43,15 @@ func Remove(ctx context.Context, owner string, names ...string) error {
 		return fmt.Errorf("remove links: %w", err)
 	}
 	defer h.Close()
+	there, err := find(h, names)
+	if err != nil {
+		return fmt.Errorf("remove links: %w", err)
+	}
 	var found []netlink.Link
-	for _, name := range names {
-		l, err := h.LinkByName(name)
-		if errors.As(err, &netlink.LinkNotFoundError{}) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("remove link %s: %w", name, err)
-		}
+	for _, l := range there {
 		alias := l.Attrs().Alias
 		if l.Type() != "veth" && l.Type() != "ifb" || alias != "" && !strings.HasPrefix(alias, owner+"/") {
-			return fmt.Errorf("remove link %s: it is a %s of %q, which is left alone", name, l.Type(), alias)
+			return fmt.Errorf("remove link %s: it is a %s of %q, which is left alone", l.Attrs().Name, l.Type(), alias)
 		}
 		found = append(found, l)
 	}
@@ -70,10 +68,32 @@ func Remove(ctx context.Context, owner string, names ...string) error {
 			return fmt.Errorf("remove link %s: %w", l.Attrs().Name, err)
 		}
 	}
-	return gone(removeGroup(ctx, group))
+	return gone(removeGroup(group))
 }
 
-func removeGroup(_ context.Context, group uint32) error {
+// few is up to how many links are asked for one by one; for more, all are listed.
+const few = 8
+
+// find returns those links that there are.
+func find(h *netlink.Handle, names []string) (out []netlink.Link, err error) {
+	if len(names) > few {
+		all, err := list(h)
+		return slices.DeleteFunc(all, func(l netlink.Link) bool { return !slices.Contains(names, l.Attrs().Name) }), err
+	}
+	for _, name := range names {
+		l, err := h.LinkByName(name)
+		switch {
+		case errors.As(err, &netlink.LinkNotFoundError{}):
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", name, err)
+		default:
+			out = append(out, l)
+		}
+	}
+	return out, nil
+}
+
+func removeGroup(group uint32) error {
 	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
 	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
 	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))

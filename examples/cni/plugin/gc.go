@@ -52,7 +52,7 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 			gone = append(gone, f.Have)
 		}
 	}
-	if err := p.takeDown(ctx, r.store, gone...); err != nil {
+	if err := p.remove(ctx, r.store, gone, func() error { return sweepTable(ctx, r.store, gone) }); err != nil {
 		return err
 	}
 	for _, f := range files {
@@ -65,7 +65,6 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 		r.sweepLeases(ctx, owners),
 		r.sweepLinks(ctx, valid),
 		r.store.SweepPorts(ctx),
-		sweepTable(ctx, r.store),
 	)
 }
 

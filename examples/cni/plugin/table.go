@@ -219,14 +219,19 @@ func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out
 	return out, err
 }
 
-// sweepTable removes what the table holds of attachments and networks that no record knows of.
-func sweepTable(ctx context.Context, s record.Store) error {
+// sweepTable removes what the table holds of attachments that are gone, and of those and networks that no record knows of.
+func sweepTable(ctx context.Context, s record.Store, gone []*record.Attachment) error {
+	leaving := map[record.Key]bool{}
+	for _, a := range gone {
+		leaving[a.Key] = true
+	}
 	return withTable(ctx, s, func(c *nat.Client) error {
 		all, err := s.All()
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(all, func(a *record.Attachment) bool { return len(a.Masquerade)+len(a.Forwards) > 0 }) {
+		all = slices.DeleteFunc(all, func(a *record.Attachment) bool { return leaving[a.Key] || len(a.Masquerade)+len(a.Forwards) == 0 })
+		if len(all) == 0 {
 			_, err = c.Sync(ctx, nat.State{})
 			return err
 		}
@@ -236,13 +241,13 @@ func sweepTable(ctx context.Context, s record.Store) error {
 		}
 		known := map[string]bool{}
 		masqueraded := map[netip.Prefix]bool{}
+		drop := nat.Change{SetLocalhost: all[0].Localhost} // see withdraw
 		for _, a := range all {
 			known[label(a.Key)] = true
 			for _, p := range a.Masquerade {
 				masqueraded[p] = true
 			}
 		}
-		var drop nat.Change
 		for k, name := range have.Forwards {
 			if !known[name] {
 				drop.Drop = append(drop.Drop, k)

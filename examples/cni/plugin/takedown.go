@@ -14,18 +14,24 @@ import (
 // takeDown removes what attachments have, wherever their ADD ended, except their records. What is gone already is fine. Links and
 // table go side by side, as the kernel takes its time for both; addresses and ports are free for others only after that.
 func (p *plugin) takeDown(ctx context.Context, s record.Store, gone ...*record.Attachment) error {
+	return p.remove(ctx, s, gone, func() error { return withdraw(ctx, s, gone...) })
+}
+
+// remove is takeDown with another way to clear the table.
+func (p *plugin) remove(ctx context.Context, s record.Store, gone []*record.Attachment, clearTable func() error) error {
 	table := make(chan error, 1)
-	go func() { table <- withdraw(ctx, s, gone...) }()
+	go func() { table <- clearTable() }()
 	err := unlink(ctx, gone)
 	p.passed("unlink")
 	if err = errors.Join(err, <-table); err != nil {
 		return err
 	}
 	p.passed("withdraw")
-	var errs []error
-	for _, a := range gone {
-		errs = append(errs, s.ReleasePorts(ctx, a.Key, keys(a.Forwards)))
+	claims := make([]record.Claims, len(gone))
+	for i, a := range gone {
+		claims[i] = record.Claims{Key: a.Key, Ports: keys(a.Forwards)}
 	}
+	errs := []error{s.ReleasePorts(ctx, claims...)}
 	p.passed("unclaim")
 	errs = append(errs, releaseAll(ctx, s, gone))
 	p.passed("release")

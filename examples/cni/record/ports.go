@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/podplumb/podplumb/nat"
@@ -113,9 +114,15 @@ func (s Store) HoldsPort(k Key, p nat.Key) bool {
 	return err == nil && claimant(target) == k.Network+"/"+FileName(k.ContainerID, k.IfName)
 }
 
-// ReleasePorts gives back those of ports that k has claimed.
-func (s Store) ReleasePorts(ctx context.Context, k Key, ports []nat.Key) (err error) {
-	if len(ports) == 0 {
+// Claims are host ports of one attachment.
+type Claims struct {
+	Key
+	Ports []nat.Key
+}
+
+// ReleasePorts gives back those ports that their attachments have claimed.
+func (s Store) ReleasePorts(ctx context.Context, gone ...Claims) (err error) {
+	if !slices.ContainsFunc(gone, func(c Claims) bool { return len(c.Ports) > 0 }) {
 		return nil
 	}
 	unlock, err := s.LockNode(ctx, "ports")
@@ -123,11 +130,12 @@ func (s Store) ReleasePorts(ctx context.Context, k Key, ports []nat.Key) (err er
 		return err
 	}
 	errs := []error{}
-	for _, p := range ports {
-		if !s.HoldsPort(k, p) {
-			continue
+	for _, c := range gone {
+		for _, p := range c.Ports {
+			if s.HoldsPort(c.Key, p) {
+				errs = append(errs, os.Remove(filepath.Join(s.portDir(p), p.Addr.String()))) // the directory stays for the next, until a sweep
+			}
 		}
-		errs = append(errs, os.Remove(filepath.Join(s.portDir(p), p.Addr.String()))) // the directory stays for the next, until a sweep
 	}
 	return errors.Join(append(errs, unlock())...)
 }

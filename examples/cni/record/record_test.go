@@ -168,7 +168,7 @@ func TestClaims(t *testing.T) {
 		err := s.ClaimPorts(t.Context(), key("b"), []nat.Key{port("0.0.0.0", 99, nat.TCP), taken})
 		require.Equal(t, want, err != nil, "%s: %v", taken, err)
 		require.Equal(t, !want, s.HoldsPort(key("b"), port("0.0.0.0", 99, nat.TCP)), taken)
-		require.NoError(t, s.ReleasePorts(t.Context(), key("b"), []nat.Key{port("0.0.0.0", 99, nat.TCP), taken}))
+		require.NoError(t, s.ReleasePorts(t.Context(), record.Claims{Key: key("b"), Ports: []nat.Key{port("0.0.0.0", 99, nat.TCP), taken}}))
 		require.True(t, s.HoldsPort(key("a"), port("0.0.0.0", 80, nat.TCP)), "b has released what is a's")
 	}
 	require.NoError(t, a.Remove())
