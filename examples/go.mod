@@ -4,7 +4,6 @@ go 1.26.0
 
 require (
 	github.com/coredns/coredns v1.15.0
-	github.com/felixge/httpsnoop v1.1.0
 	github.com/miekg/dns v1.1.73
 	github.com/pires/go-proxyproto v0.15.0
 	github.com/podplumb/podplumb v0.0.0-00010101000000-000000000000

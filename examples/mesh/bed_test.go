@@ -135,6 +135,15 @@ func newBed(t testing.TB, m mode, pods ...string) *bed {
 
 func kind(k string) metav1.TypeMeta { return metav1.TypeMeta{APIVersion: "v1", Kind: k} }
 
+func newNS(t testing.TB) *netns.NS {
+	t.Helper()
+	kerneltest.Require(t)
+	ns, err := netns.New()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = ns.Close() })
+	return ns
+}
+
 // canBecome skips a test that needs a second user.
 func canBecome(t testing.TB) {
 	t.Helper()

@@ -25,6 +25,8 @@ import (
 	"github.com/podplumb/podplumb/examples/mesh/identity"
 	"github.com/podplumb/podplumb/examples/mesh/lab"
 	"github.com/podplumb/podplumb/examples/mesh/proxy"
+	"github.com/podplumb/podplumb/examples/mesh/stream"
+	"github.com/podplumb/podplumb/examples/mesh/trace"
 	"github.com/podplumb/podplumb/examples/mesh/world"
 	"github.com/podplumb/podplumb/netns"
 )
@@ -79,12 +81,13 @@ type demo struct {
 	apps       []*container.Process
 	wire       *lab.Wiretap
 
-	dir     string // of the manifests, the sockets and the traces
-	ca      *identity.CA
-	world   *world.World
-	agents  []*agent.Agent
-	serving sync.WaitGroup
-	stop    context.CancelFunc
+	dir      string // of the manifests, the sockets and the traces
+	ca       *identity.CA
+	world    *world.World
+	agents   []*agent.Agent
+	requests *requests
+	serving  sync.WaitGroup
+	stop     context.CancelFunc
 }
 
 func (d *demo) show(ctx context.Context) error {
@@ -105,7 +108,7 @@ func (d *demo) show(ctx context.Context) error {
 	d.describe()
 	for _, show := range []func(context.Context) error{
 		func(ctx context.Context) error { return d.showOld(ctx, before) },
-		d.showWire, d.showClear, d.showStrangers, d.showForbidden, d.showRotation,
+		d.showWire, d.showClear, d.showStrangers, d.showForbidden, d.showTrace, d.showCanary, d.showRotation,
 	} {
 		if err := show(ctx); err != nil {
 			return err
@@ -186,8 +189,12 @@ func (d *demo) enrol(ctx context.Context) (string, error) {
 	if d.ca, err = identity.OpenCA(identity.Config{TrustDomain: domain, Leaf: time.Minute, Spread: 300 * time.Millisecond}); err != nil {
 		return "", err
 	}
-	counts, err := proxy.NewCounts(prometheus.NewRegistry())
+	registry := prometheus.NewRegistry()
+	counts, err := proxy.NewCounts(registry)
 	if err != nil {
+		return "", err
+	}
+	if d.requests, err = newRequests(ctx, trace.Config{File: filepath.Join(d.dir, traceFile), Ratio: 1}, registry, d.log); err != nil {
 		return "", err
 	}
 	failed := func(err error) { d.log.Error("the last good state counts", "fault", err) }
@@ -201,9 +208,17 @@ func (d *demo) enrol(ctx context.Context) (string, error) {
 			failed(err)
 		}
 	})
+	d.serving.Go(func() {
+		if err := d.requests.follow(serving, objects); err != nil {
+			failed(err)
+		}
+	})
 	for _, node := range d.net.Nodes {
 		a := agent.New(agent.Config{
 			Node: node.Name, World: d.world, Issuer: d.ca, Sockets: filepath.Join(d.dir, node.Name), Find: agent.FindByAddress(d.run.Prefix()),
+			Handler: func(pod *stream.Workload, dialer stream.Dialer) stream.Handler {
+				return d.requests.handler(pod, d.world, dialer)
+			},
 			Probes: probes(node), Cluster: lab.Ranges, Drain: -1, Counts: counts, Log: d.log,
 		})
 		d.agents = append(d.agents, a)
@@ -271,6 +286,9 @@ func (d *demo) close() {
 	if d.stop != nil {
 		d.stop()
 		d.serving.Wait()
+	}
+	if d.requests != nil {
+		d.requests.close()
 	}
 	for _, p := range d.apps {
 		p.Kill()

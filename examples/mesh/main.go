@@ -20,10 +20,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/examples/internal/source"
 	"github.com/podplumb/podplumb/examples/mesh/proxy"
+	"github.com/podplumb/podplumb/examples/mesh/world"
 )
 
 func main() { run.Main(Run) }
@@ -51,6 +53,7 @@ type options struct {
 	metrics                       string
 	drain                         time.Duration
 	verbose                       bool
+	traces                        traceOptions
 }
 
 func (o *options) register(flags *flag.FlagSet) {
@@ -61,6 +64,7 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.nameServer, "dns", "", "capture questions to name servers and ask this one, ADDRESS:PORT")
 	flags.StringVar(&o.metrics, "metrics", "", "address for Prometheus's /metrics")
 	flags.DurationVar(&o.drain, "drain", 10*time.Second, "how long connections have to end by themselves when this process is to end")
+	o.traces.register(flags)
 	flags.BoolVar(&o.verbose, "v", false, "log every connection that fails")
 }
 
@@ -71,9 +75,10 @@ type parsed struct {
 	log        *slog.Logger
 	registry   *prometheus.Registry
 	counts     *proxy.Counts
+	requests   *requests
 }
 
-func (o *options) parse(stderr io.Writer) (p parsed, err error) {
+func (o *options) parse(ctx context.Context, stderr io.Writer) (p parsed, err error) {
 	var faults []error
 	if p.objects, err = source.Choose(o.directory, o.kubeconfig, o.master, "podplumb-mesh"); err != nil {
 		faults = append(faults, err)
@@ -93,7 +98,16 @@ func (o *options) parse(stderr io.Writer) (p parsed, err error) {
 	if p.counts, err = proxy.NewCounts(p.registry); err != nil {
 		faults = append(faults, err)
 	}
+	if p.requests, err = newRequests(ctx, o.traces.Config, p.registry, p.log); err != nil {
+		faults = append(faults, err)
+	}
 	return p, errors.Join(faults...)
+}
+
+// follow takes in the objects, until ctx ends.
+func (o *options) follow(ctx context.Context, group *errgroup.Group, p parsed, w *world.World) {
+	group.Go(func() error { return w.Follow(ctx, p.objects) })
+	group.Go(func() error { return p.requests.follow(ctx, p.objects) })
 }
 
 // tell serves the counters until ctx ends.

@@ -17,6 +17,7 @@ import (
 	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/examples/mesh/agent"
 	"github.com/podplumb/podplumb/examples/mesh/identity"
+	"github.com/podplumb/podplumb/examples/mesh/stream"
 	"github.com/podplumb/podplumb/examples/mesh/world"
 )
 
@@ -61,7 +62,7 @@ func parseNetwork(text string) (netip.Prefix, error) {
 }
 
 func (o *nodeOptions) serve(ctx context.Context, stderr io.Writer) error {
-	p, err := o.parse(stderr)
+	p, err := o.parse(ctx, stderr)
 	faults := []error{err}
 	if o.node == "" {
 		faults = append(faults, errors.New("-node: which node is this?"))
@@ -73,6 +74,7 @@ func (o *nodeOptions) serve(ctx context.Context, stderr io.Writer) error {
 	if err := errors.Join(faults...); err != nil {
 		return err
 	}
+	defer p.requests.close()
 	if err := os.MkdirAll(filepath.Dir(o.ca), 0o755); err != nil {
 		return err
 	}
@@ -88,11 +90,12 @@ func (o *nodeOptions) serve(ctx context.Context, stderr io.Writer) error {
 	w := world.New(domain, failed)
 	a := agent.New(agent.Config{
 		Node: o.node, World: w, Issuer: ca, Sockets: o.sockets, Find: agent.FindByAddress(o.prefix), Probes: o.probes, Cluster: o.cluster, NameServer: p.nameServer,
-		Drain: o.drain, Release: o.release, Counts: p.counts, Log: p.log,
+		Handler: func(pod *stream.Workload, d stream.Dialer) stream.Handler { return p.requests.handler(pod, w, d) },
+		Drain:   o.drain, Release: o.release, Counts: p.counts, Log: p.log,
 	})
 	p.registry.MustRegister(a)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return w.Follow(ctx, p.objects) })
+	o.follow(ctx, group, p, w)
 	group.Go(func() error { return ca.Run(ctx, failed) })
 	group.Go(func() error { return a.Run(ctx) })
 	if metrics != nil {

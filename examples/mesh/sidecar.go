@@ -14,6 +14,7 @@ import (
 
 	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/examples/mesh/proxy"
+	"github.com/podplumb/podplumb/examples/mesh/stream"
 	"github.com/podplumb/podplumb/examples/mesh/world"
 )
 
@@ -43,7 +44,7 @@ func runProxy(ctx context.Context, args []string, stderr io.Writer) int {
 }
 
 func (o *proxyOptions) serve(ctx context.Context, stderr io.Writer) error {
-	p, err := o.parse(stderr)
+	p, err := o.parse(ctx, stderr)
 	faults := []error{err}
 	if o.pod == "" {
 		faults = append(faults, errors.New("-pod: which pod is this?"))
@@ -54,6 +55,7 @@ func (o *proxyOptions) serve(ctx context.Context, stderr io.Writer) error {
 	if err := errors.Join(faults...); err != nil {
 		return err
 	}
+	defer p.requests.close()
 	metrics, err := o.listenMetrics(ctx)
 	if err != nil {
 		return err
@@ -70,7 +72,7 @@ func (o *proxyOptions) serve(ctx context.Context, stderr io.Writer) error {
 	failed := func(err error) { p.log.Error("the last good state counts", "fault", err) }
 	w := world.New(me.ID.TrustDomain(), failed)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return w.Follow(ctx, p.objects) })
+	o.follow(ctx, group, p, w)
 	if metrics != nil {
 		group.Go(func() error { return tell(ctx, metrics, p.registry) })
 	}
@@ -80,6 +82,7 @@ func (o *proxyOptions) serve(ctx context.Context, stderr io.Writer) error {
 			return err
 		}
 		px := proxy.New(proxy.Config{
+			Handler:  func(d stream.Dialer) stream.Handler { return p.requests.handler(first.Workload, w, d) },
 			Workload: first.Workload, Identity: source, Resolver: w, Cluster: o.cluster, NameServer: p.nameServer, Drain: o.drain, Counts: p.counts, Log: p.log,
 			Policy: func() proxy.Policy {
 				s, _ := w.Snapshot()

@@ -19,6 +19,8 @@ var changing = []struct {
 	{regexp.MustCompile(`net:\[\d+\]`), "net:[ID]"},
 	{regexp.MustCompile(`process(es)? \d+( and \d+ are)?( in place of \d+)?`), "PROCESSES"},
 	{regexp.MustCompile(`\d+ requests`), "N requests"},
+	{regexp.MustCompile(` +\d+(\.\d+)?(ms|µs)\b`), " TIME"},
+	{regexp.MustCompile(`\d+\.\d %`), "N %"},
 	{regexp.MustCompile(`(pod-\d|coredns-[0-9a-z]+-[0-9a-z]+) \d+(,|\n)`), "$1 N$2"},
 }
 

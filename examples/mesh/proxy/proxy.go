@@ -171,6 +171,10 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var running sync.WaitGroup
+	if h, ok := p.handler.(interface{ Close() }); ok {
+		defer h.Close()
+	}
+	running.Go(func() { p.renew(ctx) })
 	failed := make(chan error, len(p.listeners)+len(p.questions))
 	for i, l := range p.listeners {
 		serve := [...]func(context.Context, net.Conn){p.inbound, p.outbound, p.question, p.question}[i]
@@ -195,6 +199,24 @@ func (p *Proxy) Serve(ctx context.Context) error {
 		<-done
 	}
 	return err
+}
+
+// renew lets the Handler's connections end that were made under a former
+// identity, or trusting former roots.
+func (p *Proxy) renew(ctx context.Context) {
+	h, renews := p.handler.(interface{ Renew() })
+	me, changes := p.config.Identity.(interface{ Updated() <-chan struct{} })
+	if !renews || !changes {
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-me.Updated():
+			h.Renew()
+		}
+	}
 }
 
 // accept serves each connection of a listener in the background, until it is
