@@ -23,6 +23,13 @@ func (a *answer) Error() string { return a.text }
 
 func (a *answer) Unwrap() error { return a.cause }
 
+// Error types that the proxy of the other side acts on.
+const (
+	proxyStatus = "podplumb; error="
+	unreached   = "connection_refused"       // the application saw nothing of the request
+	broke       = "http_response_incomplete" // it ended the connection
+)
+
 const statusClientClosed = 499 // what is counted of a request whose client went away
 
 var (
@@ -58,9 +65,9 @@ func answerTo(err error) *answer {
 	case errors.As(err, &notSent) && errors.Is(err, context.DeadlineExceeded):
 		return &answer{http.StatusServiceUnavailable, "connection_timeout", "no connection to the backend could be made in time", err}
 	case errors.As(err, &notSent):
-		return &answer{http.StatusServiceUnavailable, "connection_refused", "no connection to the backend could be made", err}
+		return &answer{http.StatusServiceUnavailable, unreached, "no connection to the backend could be made", err}
 	}
-	return &answer{http.StatusBadGateway, "http_response_incomplete", "the backend ended the connection before it answered", err}
+	return &answer{http.StatusBadGateway, broke, "the backend ended the connection before it answered", err}
 }
 
 // grpcStatus is the code of gRPC for an answer (https://grpc.github.io/grpc/core/md_doc_http-grpc-status-mapping.html,
@@ -84,7 +91,7 @@ func (a *answer) grpcStatus() int {
 // write answers.
 func (a *answer) write(w http.ResponseWriter, grpc bool) {
 	h := w.Header()
-	h.Set("Proxy-Status", fmt.Sprintf("podplumb; error=%s", a.error))
+	h.Set("Proxy-Status", proxyStatus+a.error)
 	if grpc {
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.Itoa(a.grpcStatus()))

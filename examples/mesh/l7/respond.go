@@ -4,9 +4,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/podplumb/podplumb/examples/mesh/stream"
 	"github.com/podplumb/podplumb/examples/mesh/upstream"
 )
 
@@ -23,6 +25,9 @@ func (x *exchange) respond(response *http.Response) {
 	clean(response.Header, false)
 	for name, values := range response.Header {
 		h[name] = values
+	}
+	if x.stream.Direction == stream.Inbound && strings.HasPrefix(strings.Join(h["Proxy-Status"], ","), proxyStatus) {
+		delete(h, "Proxy-Status") // that is for us to say
 	}
 	announced := len(response.Trailer)
 	for name := range response.Trailer {

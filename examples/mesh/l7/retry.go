@@ -4,10 +4,12 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
 
+	"github.com/podplumb/podplumb/examples/mesh/stream"
 	"github.com/podplumb/podplumb/examples/mesh/upstream"
 )
 
@@ -40,12 +42,13 @@ func (x *exchange) again(response *http.Response, err error) bool {
 func (x *exchange) wanted(response *http.Response, err error) bool {
 	var notSent *upstream.NotSent
 	var stale *upstream.Stale
-	var stream http2.StreamError
-	refused := errors.As(err, &stream) && stream.Code == http2.ErrCodeRefusedStream
+	var reset http2.StreamError
+	unseen := errors.As(err, &notSent) || errors.As(err, &reset) && reset.Code == http2.ErrCodeRefusedStream
+	said := x.peerSays(response)
 	switch {
-	case err == nil && x.retry == nil, errors.Is(err, upstream.ErrOverflow):
+	case errors.Is(err, upstream.ErrOverflow):
 		return false
-	case errors.As(err, &notSent), refused:
+	case unseen, said == unreached:
 		attempts := elsewhere
 		if x.retry != nil {
 			attempts = max(attempts, x.retry.Attempts)
@@ -55,6 +58,8 @@ func (x *exchange) wanted(response *http.Response, err error) bool {
 		return true
 	case x.retry == nil || x.retries >= x.retry.Attempts || !x.mayRepeat():
 		return false
+	case said == broke:
+		return true
 	case err != nil:
 		var body *upstream.BodyError
 		return !errors.As(err, &body)
@@ -63,6 +68,17 @@ func (x *exchange) wanted(response *http.Response, err error) bool {
 		return x.retry.On(response.StatusCode) || ok && x.retry.On(code)
 	}
 	return x.retry.On(response.StatusCode)
+}
+
+// peerSays returns what went wrong behind the proxy of the other side, if that is who answers.
+func (x *exchange) peerSays(response *http.Response) string {
+	if response == nil || !x.last.Secure || x.stream.Direction == stream.Inbound {
+		return ""
+	}
+	if said := response.Header["Proxy-Status"]; len(said) == 1 {
+		return strings.TrimPrefix(said[0], proxyStatus)
+	}
+	return ""
 }
 
 // grpcAsHTTP are the codes of gRPC of a response that failed before it began, as the codes of HTTP that a route names.

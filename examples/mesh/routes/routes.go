@@ -218,7 +218,9 @@ func (t *Table) Find(client string, service *stream.Service, port uint16) *httpr
 
 // Names says whether a rule is for a method in so many words, so that its owner knows what is done twice when it is tried
 // again.
-func (t *Table) Names(rule *httproute.Rule, method string) bool { return t != nil && t.methods[rule.Origin][method] }
+func (t *Table) Names(rule *httproute.Rule, method string) bool {
+	return t != nil && t.methods[rule.Origin][method]
+}
 
 // Parents returns what became of each parentRef that is a Service.
 func (t *Table) Parents() []Parent { return t.parents }

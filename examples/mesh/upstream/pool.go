@@ -124,19 +124,20 @@ func (p *Pool) RoundTrip(r *http.Request, informational func(code int, header ht
 		return p.roundTrip2(r, informational)
 	}
 	ctx := r.Context()
-	for {
-		c, err := p.get(ctx)
-		if err != nil {
+	c, err := p.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	response, err := p.roundTrip1(ctx, c, r, informational)
+	var stale *Stale
+	if errors.As(err, &stale) && ctx.Err() == nil && (r.Body == nil || r.Body == http.NoBody) && idempotent(r) {
+		p.Renew() // once more, and not over another of that age: the server may have ended them all
+		if c, err = p.get(ctx); err != nil {
 			return nil, err
 		}
-		again := c.used
-		response, err := p.roundTrip1(ctx, c, r, informational)
-		var stale *Stale
-		if errors.As(err, &stale) && again && ctx.Err() == nil && (r.Body == nil || r.Body == http.NoBody) && idempotent(r) {
-			continue // the next one may be stale as well; in the end a new one is made
-		}
-		return response, err
+		return p.roundTrip1(ctx, c, r, informational)
 	}
+	return response, err
 }
 
 // idempotent as in RFC 9110, 9.2.2.
@@ -374,6 +375,10 @@ func (p *Pool) roundTrip2(r *http.Request, informational func(int, http.Header) 
 	response, err := transport.RoundTrip(r)
 	if err != nil {
 		p.streamEnd()
+		var notSent *NotSent
+		if cause := context.Cause(r.Context()); cause != nil && !errors.As(err, &notSent) {
+			err = cause
+		}
 		return nil, err
 	}
 	b := &h2body{ReadCloser: response.Body, ctx: r.Context(), end: p.streamEnd}
