@@ -28,6 +28,7 @@ import (
 
 	"github.com/podplumb/podplumb/examples/ingress/listen"
 	"github.com/podplumb/podplumb/examples/ingress/proxy"
+	"github.com/podplumb/podplumb/examples/ingress/route"
 	"github.com/podplumb/podplumb/examples/ingress/upstream"
 	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/examples/internal/source"
@@ -41,6 +42,9 @@ type options struct {
 	metrics, netns, controller    string
 	addresses                     []netip.Addr
 	pool, proxies                 []netip.Prefix
+	all, client                   route.Limit
+	traces                        string
+	share                         float64
 	quiet                         bool
 }
 
@@ -59,6 +63,10 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	run.List(flags, "address", "addresses of this ingress for the status of Ingresses", &o.addresses, netip.ParseAddr)
 	run.List(flags, "gateway-address", "networks of addresses for Gateways, each of which gets its own, such as 192.0.2.16/28,2001:db8::/120", &o.pool, prefix)
 	run.List(flags, "proxy-protocol", "networks of load balancers that speak the PROXY protocol; connections from elsewhere are refused then", &o.proxies, netip.ParsePrefix)
+	flags.Func("rate-limit", "requests a second to each rule, RATE or RATE/BURST; the annotation "+route.LimitAnnotation+" of an Ingress comes first", limit(&o.all))
+	flags.Func("client-rate-limit", "the same, of each client; the annotation is "+route.ClientLimitAnnotation, limit(&o.client))
+	flags.StringVar(&o.traces, "traces", "", "where spans go: URL of a collector that speaks OTLP, such as http://127.0.0.1:4318/v1/traces, a file, or - for the standard output")
+	flags.Float64Var(&o.share, "trace-share", 1, "share of the traces that begin here and are kept, from 0 to 1")
 	flags.BoolVar(&o.quiet, "quiet", false, "no access log")
 	request, args := cutRequest(args)
 	if code, ok := run.Parse(flags, args, stderr); !ok {
@@ -107,6 +115,16 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	transport := upstream.NewTransport(dial)
 	defer transport.Close()
 	p := proxy.New(transport, metrics, access)
+	p.Limit(o.all, o.client)
+	var handler http.Handler = p
+	if o.traces != "" {
+		provider, done, err := tracing(ctx, o.traces, o.share, stdout)
+		if err != nil {
+			return err
+		}
+		defer done()
+		handler = p.Trace(provider)
+	}
 	w := newWorld(o.controller, p.Set, log)
 	w.gateways.config.Addresses = o.pool
 	w.gateways.sockets = sockets{
@@ -114,7 +132,7 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 			return open(ctx, "tcp", address.String())
 		},
 		serve: func(ctx context.Context, l net.Listener, address netip.AddrPort, secure bool) error {
-			config := o.listening(p)
+			config := o.listening(handler)
 			mark := config.Context
 			config.Context = func(ctx context.Context, secure bool) context.Context {
 				return proxy.WithAddress(mark(ctx, secure), address)
@@ -146,7 +164,7 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	for i, l := range listeners {
-		config := o.listening(p)
+		config := o.listening(handler)
 		if i >= len(o.http) {
 			config.Certificate = p.Certificate
 		}
@@ -170,13 +188,21 @@ func serve(ctx context.Context, o *options, stdout io.Writer, log *slog.Logger) 
 }
 
 // listening is what is the same for all sockets.
-func (o *options) listening(p *proxy.Proxy) listen.Config {
-	return listen.Config{Handler: p, Proxies: o.proxies, Context: func(ctx context.Context, secure bool) context.Context {
+func (o *options) listening(handler http.Handler) listen.Config {
+	return listen.Config{Handler: handler, Proxies: o.proxies, Context: func(ctx context.Context, secure bool) context.Context {
 		if secure {
 			return proxy.WithSecure(ctx)
 		}
 		return ctx
 	}}
+}
+
+// limit is a flag for a limit.
+func limit(to *route.Limit) func(string) error {
+	return func(text string) (err error) {
+		*to, err = route.ParseLimit(text)
+		return err
+	}
 }
 
 // prefix parses a network, or one address.

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	handshake = 10 * time.Second // also for the header of the PROXY protocol
-	goodbye   = 10 * time.Second // for requests under way at the end
+	headerTimeout = 10 * time.Second
+	headerMost    = 64 << 10         // bytes of all headers of a request
+	goodbye       = 10 * time.Second // for requests under way at the end
 )
 
 // Config says how connections are treated. The zero Config is HTTP in clear.
@@ -35,14 +36,21 @@ type Config struct {
 	// protocol (version 1 or 2). With any, connections from elsewhere are refused.
 	Proxies []netip.Prefix
 
+	// HeaderTimeout is how long a client may take for the headers of a request, of the PROXY protocol, and for the handshake of
+	// TLS. Default 10 s.
+	HeaderTimeout time.Duration
+
 	// Context is given to the requests of each connection; ctx is the server's. May be nil.
 	Context func(ctx context.Context, secure bool) context.Context
 }
 
 // Serve serves until ctx ends, then lets requests under way end for a while. It closes the listener.
 func Serve(ctx context.Context, listener net.Listener, config Config) error {
+	if config.HeaderTimeout == 0 {
+		config.HeaderTimeout = headerTimeout
+	}
 	if len(config.Proxies) > 0 {
-		listener = &proxyproto.Listener{Listener: listener, ReadHeaderTimeout: handshake, ConnPolicy: config.trusted}
+		listener = &proxyproto.Listener{Listener: listener, ReadHeaderTimeout: config.HeaderTimeout, ConnPolicy: config.trusted}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	serve := func(l net.Listener, server *http.Server) {
@@ -79,7 +87,7 @@ func Serve(ctx context.Context, listener net.Listener, config Config) error {
 
 func (c *Config) server(secure bool, protocols func(*http.Protocols)) *http.Server {
 	s := &http.Server{
-		Handler: c.Handler, ReadHeaderTimeout: handshake, IdleTimeout: 2 * time.Minute, Protocols: new(http.Protocols),
+		Handler: c.Handler, ReadHeaderTimeout: c.HeaderTimeout, MaxHeaderBytes: headerMost, IdleTimeout: 2 * time.Minute, Protocols: new(http.Protocols),
 		ErrorLog: log.New(io.Discard, "", 0), // of clients' faults
 		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
 			if ctx = strict.Context(ctx, conn); c.Context != nil {
@@ -111,7 +119,7 @@ func (c *Config) accept(ctx context.Context, listener net.Listener, one, two *qu
 		}
 		handshakes.Go(func() {
 			secure := tls.Server(conn, config)
-			late, cancel := context.WithTimeout(ctx, handshake)
+			late, cancel := context.WithTimeout(ctx, c.HeaderTimeout)
 			defer cancel()
 			if err := secure.HandshakeContext(late); err != nil {
 				_ = conn.Close()

@@ -90,6 +90,10 @@ func (p *Proxy) serveGateway(w http.ResponseWriter, r *http.Request, on *passage
 		return
 	}
 	on.attached = &attached{match: match, port: port}
+	nameServer(r, on)
+	if !p.admit(w, r, on, match.Origin, route.Limits{}) {
+		return
+	}
 	if p.answered(w, r, on) {
 		return
 	}

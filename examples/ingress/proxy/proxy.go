@@ -37,12 +37,17 @@ type Proxy struct {
 	reverse   *httputil.ReverseProxy
 	metrics   *Metrics
 	access    *slog.Logger
+	limits    limits
 	mirrors   chan struct{} // holds a token for each mirrored request under way
+
+	// BodyTimeout is how long a client of HTTP/1 may send nothing of a body that it has announced. Default a minute; set it
+	// before the Proxy serves.
+	BodyTimeout time.Duration
 }
 
 // New returns a Proxy that carries requests with the transport. Metrics and the access log may be nil.
 func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *Proxy {
-	p := &Proxy{transport: transport, metrics: metrics, access: access, mirrors: make(chan struct{}, mirrorMost)}
+	p := &Proxy{transport: transport, metrics: metrics, access: access, mirrors: make(chan struct{}, mirrorMost), BodyTimeout: time.Minute}
 	p.snapshot.Store(&Snapshot{})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:       rewrite,
@@ -52,6 +57,7 @@ func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *
 			if c := strict.From(r.Request.Context()); c != nil && r.StatusCode == http.StatusSwitchingProtocols {
 				c.Switch()
 			}
+			r.Header.Del(requestID) // the client gets ours
 			if len(r.Trailer) > 0 { // with a length HTTP/1.1 has no place for them
 				r.Header.Del("Content-Length")
 			}
@@ -81,7 +87,10 @@ type passage struct {
 	rule      *route.Rule
 	backend   route.Backend
 	err       error
-	*attached // nil: an Ingress's
+	id        string         // of the request
+	endpoint  netip.AddrPort // that it was sent to last
+	waited    time.Duration  // until the first of the response
+	*attached                // nil: an Ingress's
 }
 
 type key struct{}
@@ -89,7 +98,7 @@ type key struct{}
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := time.Now()
-	on := &passage{snapshot: p.snapshot.Load()}
+	on := &passage{snapshot: p.snapshot.Load(), id: identify(w, r)}
 	r = r.WithContext(context.WithValue(r.Context(), key{}, on))
 	seen := &recorder{ResponseWriter: w}
 	underWay := p.metrics.begin()
@@ -103,11 +112,12 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.metrics.end(on, r, code, took)
 		p.log(on, r, code, seen.written, took)
 	}()
+	p.patient(seen, r)
 	p.serve(seen, r, on)
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {
-	if up := r.Header.Get("Upgrade"); up != "" && !strings.EqualFold(up, "websocket") {
+	if up := r.Header["Upgrade"]; len(up) > 1 || len(up) == 1 && !strings.EqualFold(up[0], "websocket") {
 		http.Error(w, "an upgrade to anything but a WebSocket is refused", http.StatusBadRequest)
 		return
 	}
@@ -124,6 +134,10 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {
 	}
 	if on.rule == nil {
 		answer(w, r, http.StatusNotFound, "no rule for this host and path")
+		return
+	}
+	nameServer(r, on)
+	if !p.admit(w, r, on, on.rule.Origin, on.rule.Limits) {
 		return
 	}
 	var ok bool
@@ -219,12 +233,16 @@ type carrier struct{ *Proxy }
 // RoundTrip implements http.RoundTripper.
 func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	on, _ := r.Context().Value(key{}).(*passage)
-	send := func() (*http.Response, error) { return c.transport.RoundTrip(r, on.snapshot.Endpoints, on.backend) }
+	send := func() (*http.Response, error) {
+		return c.transport.RoundTrip(r, on.snapshot.Endpoints, on.backend, &on.endpoint)
+	}
 	if on.attached != nil {
 		send = func() (*http.Response, error) { return c.try(r, on) }
 	}
+	begin := time.Now()
 	response, err := send()
-	on.err = err
+	on.waited, on.err = time.Since(begin), err
+	nameClient(r.Context(), on.endpoint)
 	return response, err
 }
 

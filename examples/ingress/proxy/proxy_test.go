@@ -103,7 +103,7 @@ func (l *lines) String() string {
 	return l.text.String()
 }
 
-func start(t *testing.T, config listen.Config) *front {
+func start(t *testing.T, config listen.Config, change ...func(*proxy.Proxy) http.Handler) *front {
 	t.Helper()
 	f := &front{registry: prometheus.NewRegistry(), access: new(lines)}
 	metrics, err := proxy.NewMetrics(f.registry)
@@ -121,6 +121,9 @@ func start(t *testing.T, config listen.Config) *front {
 		return l.Addr().String()
 	}
 	config.Handler = f
+	for _, c := range change {
+		config.Handler = c(f.Proxy)
+	}
 	config.Context = func(ctx context.Context, secure bool) context.Context {
 		if secure {
 			return proxy.WithSecure(ctx)
@@ -483,6 +486,6 @@ func TestMetrics(t *testing.T) {
 			found[family.GetName()+" "+strings.Join(labels, " ")] = true
 		}
 	}
-	require.True(t, found["podplumb_ingress_requests_total 200 shop http web"], found)
-	require.True(t, found["podplumb_ingress_request_duration_seconds shop http web"], found)
+	require.True(t, found["podplumb_ingress_requests_total 200 shop http / web"], found)
+	require.True(t, found["podplumb_ingress_request_duration_seconds shop http / web"], found)
 }

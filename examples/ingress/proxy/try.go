@@ -73,7 +73,7 @@ func (p *Proxy) once(r *http.Request, on *passage, upgrade bool) (*http.Response
 		body = on.body.lead()
 		out.Body = body
 	}
-	response, err := p.transport.RoundTrip(out, on.snapshot.Endpoints, on.backend)
+	response, err := p.transport.RoundTrip(out, on.snapshot.Endpoints, on.backend, &on.endpoint)
 	if err != nil {
 		stop()
 		if errors.Is(context.Cause(ctx), errSlow) {
@@ -152,7 +152,7 @@ func (p *Proxy) mirror(r *http.Request, on *passage, m *httproute.Mirror) {
 	go func() {
 		defer func() { <-p.mirrors }()
 		defer cancel()
-		response, err := p.transport.RoundTrip(out, endpoints, backend)
+		response, err := p.transport.RoundTrip(out, endpoints, backend, nil)
 		if out.Body != nil {
 			_ = out.Body.Close()
 		}

@@ -70,6 +70,10 @@ func (c *compiler) fault(field, format string, args ...any) {
 
 func (c *compiler) rules() []Rule {
 	var rules []Rule
+	limits, err := limitsOf(c.ingress)
+	if err != nil {
+		c.faults = append(c.faults, err)
+	}
 	for i := range c.ingress.Spec.Rules {
 		r := &c.ingress.Spec.Rules[i]
 		field := fmt.Sprintf("spec.rules[%d]", i)
@@ -83,7 +87,8 @@ func (c *compiler) rules() []Rule {
 			to, served := c.backend(field+".backend", &p.Backend)
 			if ok && served {
 				rules = append(rules, Rule{
-					Origin: c.origin(field), Host: strings.ToLower(r.Host), Path: match, Created: c.ingress.CreationTimestamp.Time, To: to,
+					Origin: c.origin(field), Host: strings.ToLower(r.Host), Path: match, Created: c.ingress.CreationTimestamp.Time,
+					Limits: limits, To: to,
 				})
 			}
 		}
@@ -99,7 +104,8 @@ func (c *compiler) fallback() *Rule {
 	if !ok {
 		return nil
 	}
-	return &Rule{Origin: c.origin("spec.defaultBackend"), Path: Path{Prefix, "/"}, Created: c.ingress.CreationTimestamp.Time, To: to}
+	limits, _ := limitsOf(c.ingress) // rules tells the faults
+	return &Rule{Origin: c.origin("spec.defaultBackend"), Path: Path{Prefix, "/"}, Created: c.ingress.CreationTimestamp.Time, Limits: limits, To: to}
 }
 
 func (c *compiler) host(field, host string) bool {

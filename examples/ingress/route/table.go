@@ -26,6 +26,8 @@ type Rule struct {
 	// Created and Origin order rules that are otherwise equal.
 	Created time.Time
 
+	Limits Limits
+
 	To Action
 }
 

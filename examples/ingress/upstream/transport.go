@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -80,9 +81,9 @@ func (t *Transport) Close() {
 	}
 }
 
-// RoundTrip sends a request to an endpoint of a backend. The body of the response has to be closed, as with any
-// http.RoundTripper: until then the request is under way.
-func (t *Transport) RoundTrip(r *http.Request, set *Set, backend route.Backend) (*http.Response, error) {
+// RoundTrip sends a request to an endpoint of a backend, and sets at to the last that it was sent to, unless at is nil. The body
+// of the response has to be closed, as with any http.RoundTripper: until then the request is under way.
+func (t *Transport) RoundTrip(r *http.Request, set *Set, backend route.Backend, at *netip.AddrPort) (*http.Response, error) {
 	endpoints, ok := set.Endpoints(backend)
 	if !ok {
 		return nil, fmt.Errorf("%s/%s:%s: %w", backend.Namespace, backend.Service, backend.Port, ErrNoService)
@@ -98,6 +99,9 @@ func (t *Transport) RoundTrip(r *http.Request, set *Set, backend route.Backend) 
 			break
 		}
 		tried = append(tried, e)
+		if at != nil {
+			*at = e.Address
+		}
 		response, err := t.one(r, e)
 		var dial *dialError
 		if err == nil || !errors.As(err, &dial) {
