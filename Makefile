@@ -11,7 +11,7 @@ FUZZTIME      := 5s
 BENCH         := .
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help demo test setup vet unit kernel vm vm-all user bench bench-vm lint cover fuzz-smoke golden clean root
+.PHONY: help demo test setup vet unit kernel vm vm-older vm-all user bench bench-vm lint cover fuzz-smoke golden clean root
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -22,7 +22,7 @@ demo: root | $(BUILD) ## build a two-node cluster on this machine, prove it with
 
 test: root setup | $(BUILD) ## everything: unit and kernel tests on this kernel, in the guest and without root; then nothing may be left in the kernel
 	@.ci/left save $(BUILD)/left
-	@trap 'chown -R --reference=. $(BUILD)' EXIT; status=0; .ci/test vet host user+guest settle || status=1; .ci/left check $(BUILD)/left || status=1; exit $$status
+	@trap 'chown -R --reference=. $(BUILD)' EXIT; status=0; .ci/test vet host+older user+guest settle || status=1; .ci/left check $(BUILD)/left || status=1; exit $$status
 
 setup: ## install the programs that the tests call, with apt-get, as far as they are missing
 	@.ci/setup
@@ -40,6 +40,9 @@ kernel: root ## the tests on this kernel, with the race detector
 
 vm: ## the tests that the last `make kernel` left to the guest
 	@.ci/test guest
+
+vm-older: ## the kernel tests of nftables, veth, vxlan and policy on the guest's older kernel; PODPLUMB_VM_KERNEL and PODPLUMB_VM_VERSION name another
+	@.ci/test older
 
 vm-all: ## the kernel tests of all packages in the guest
 	@.ci/test everything-in-guest

@@ -134,7 +134,7 @@ func TestExpireNodest(t *testing.T) {
 
 			s.Destinations = s.Destinations[1:]
 			l.sync(t, s)
-			_, err = flow.Ask()
+			_, err = flow.AskBriefly()
 			require.Error(t, err)
 			if expire {
 				require.ErrorContains(t, err, "reset by peer")

@@ -140,21 +140,24 @@ func TestManyRefusals(t *testing.T) {
 func TestPortReuse(t *testing.T) {
 	l := newLab(t, 2)
 	require.NoError(t, l.client.SetSysctl("net.ipv4.tcp_tw_reuse", "1"))
-	port := 40000
-	families(t, func(t *testing.T, v6 bool) {
-		for mode, want := range []string{"a", "b"} {
-			port++
-			require.NoError(t, l.ipvs.SetSysctls(ipvs.Sysctls{ConnReuseMode: mode}))
-			s := l.service(v6, ipvs.TCP, ipvs.WeightedFailover, 9, 1)
-			l.sync(t)
-			l.sync(t, s)
+	for mode, want := range []string{"a", "b"} {
+		port := 40000 + mode
+		require.NoError(t, l.ipvs.SetSysctls(ipvs.Sysctls{ConnReuseMode: mode}))
+		services := []ipvs.Service{l.service(false, ipvs.TCP, ipvs.WeightedFailover, 9, 1), l.service(true, ipvs.TCP, ipvs.WeightedFailover, 9, 1)}
+		l.sync(t)
+		l.sync(t, services...)
+		for _, v6 := range []bool{false, true} {
 			require.Equal(t, "a", askFrom(t, l.client, port, vip(v6, 80)))
-			s.Destinations[0].Weight = 0
-			l.sync(t, s)
-			time.Sleep(1100 * time.Millisecond) // the client's kernel does not use the port earlier
-			require.Equal(t, want, askFrom(t, l.client, port, vip(v6, 80)), "mode %d", mode)
 		}
-	})
+		for i := range services {
+			services[i].Destinations[0].Weight = 0
+		}
+		l.sync(t, services...)
+		time.Sleep(1100 * time.Millisecond) // the client's kernel does not use the port earlier
+		for _, v6 := range []bool{false, true} {
+			require.Equal(t, want, askFrom(t, l.client, port, vip(v6, 80)), "mode %d, v6 %v", mode, v6)
+		}
+	}
 }
 
 // askFrom asks once from a port and closes first.

@@ -104,4 +104,11 @@
 // 128k elements, and the first filling of an owned table, are written in
 // several transactions, each of whole forwards: the kernel's time for one
 // transaction grows faster than its size.
+//
+// # Older kernels
+//
+// The tests of this package run on Linux 6.1 too. Before 6.9 a table has no owner: everybody with CAP_NET_ADMIN can change it, which
+// Client.Watch notices and the next Sync repairs. Before 6.11 the kernel cannot delete the connections of one forward by itself, nor by an
+// IPv6 address up to 6.18 at least: then the whole of conntrack is listed, which takes time in proportion to it. Before 6.16 a list of elements can be wrong while
+// their table grows: what seems damaged is read again.
 package nat

@@ -45,8 +45,10 @@
 //
 // It needs CAP_NET_ADMIN in the user namespace of the network namespace, CAP_SYS_ADMIN too to enter one that the caller is not in, and
 // Linux 5.10 with nf_tables, nft_ct, nft_fib_inet, nft_limit, nft_objref, nft_log, nft_reject_inet and nf_conntrack_netlink, and
-// nfnetlink_log for Denials. Before 6.9 the table has no owner and anyone can change it; see Client.Watch. Out of scope: encryption,
-// layer 7, rate limits, and resolving domain names (State.Domains takes them).
+// nfnetlink_log for Denials. Out of scope: encryption, layer 7, rate limits, and resolving domain names (State.Domains takes them).
+//
+// Older kernels: the tests of this package run on Linux 6.1 too. Before 6.9 the table has no owner and everybody with CAP_NET_ADMIN can
+// change it, which Client.Watch notices and repairs. Nothing else differs.
 //
 // # What the API text leaves open
 //

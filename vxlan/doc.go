@@ -42,6 +42,7 @@
 //
 // # Needs
 //
-// CAP_NET_ADMIN in the user namespace that owns the network namespace, CAP_SYS_ADMIN too to enter one that the caller is not in, and a kernel with CONFIG_VXLAN (modprobe vxlan); Linux 5.0 or newer.
+// CAP_NET_ADMIN in the user namespace that owns the network namespace, CAP_SYS_ADMIN too to enter one that the caller is not in, and a kernel with CONFIG_VXLAN (modprobe vxlan); Linux 5.0 or newer. The tests run on 6.1
+// too, which lacks nothing; before 5.18 addresses carry no protocol, and the addresses of others on the links are taken for the package's own.
 // Other systems can build, compare and print states; New fails there with errors.ErrUnsupported.
 package vxlan

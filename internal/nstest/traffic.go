@@ -168,6 +168,9 @@ func dial(ns *netns.NS, network string, to netip.AddrPort, within time.Duration)
 // [AnswerWithin].
 func (f *Flow) Ask() (Answer, error) { return f.ask(patience(AnswerWithin)) }
 
+// AskBriefly is [Flow.Ask] for a flow that is not expected to be answered: it waits as long as [TimesOut].
+func (f *Flow) AskBriefly() (Answer, error) { return f.ask(silence()) }
+
 func (f *Flow) ask(within time.Duration) (Answer, error) {
 	if err := f.SetDeadline(time.Now().Add(within)); err != nil {
 		return Answer{}, err

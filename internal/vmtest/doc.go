@@ -18,6 +18,7 @@
 //	go test -exec "$PWD/podvm exec" ./ipvs                 # every test of a package, in the guest
 //	podvm run -- ./ipvs.test -test.v -test.run Scheduler    # a compiled test binary
 //	podvm report DIR                                       # the tests that a host run deferred, see below
+//	podvm packages github.com/podplumb/podplumb/nat        # all kernel tests of packages, on the guest's kernel
 //	podvm fetch                                            # download the kernel only, print its folder
 //
 // Flags and environment variables say which kernel it is (podvm -h lists them): -kernel linux-image-cloud-amd64 with -version
@@ -32,6 +33,9 @@
 // A host run with PODPLUMB_GUEST=defer and PODPLUMB_KERNEL_REPORT=DIR leaves lines "guest, import path, test, feature",
 // separated by tabs, for each test that the host's kernel cannot run. podvm report DIR compiles those packages and runs exactly
 // those tests, all in one boot. A test on the list that did not run and pass there is a failure.
+//
+// podvm packages does the same with the kernel tests that the packages' sources declare. It is for kernels older than the host's: tests of a feature that
+// came with a later release are named with it (see nstest.Require), and any other test or subtest that is skipped fails.
 //
 // # Needs
 //

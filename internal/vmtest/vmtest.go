@@ -28,7 +28,7 @@ type Config struct {
 
 // DefaultTools are the programs that kernel tests and people at a prompt use.
 func DefaultTools() []string {
-	return []string{"ip", "bridge", "tc", "ss", "nft", "conntrack", "ipvsadm", "tcpdump", "iperf3", "ping", "sysctl",
+	return []string{"ip", "bridge", "tc", "ss", "nft", "conntrack", "ipvsadm", "tcpdump", "iperf3", "ping", "sysctl", "setpriv",
 		"/bin/sh", "sleep", "cat", "true", "false", "kill"}
 }
 
