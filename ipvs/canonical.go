@@ -80,6 +80,16 @@ func Everything() Owns {
 	}
 }
 
+// everything reports whether o leaves nothing to others.
+func (o Owns) everything() bool {
+	for _, all := range Everything().Prefixes {
+		if !slices.ContainsFunc(o.Prefixes, func(p netip.Prefix) bool { return p.Bits() == 0 && p.Addr().Is4() == all.Addr().Is4() }) {
+			return false
+		}
+	}
+	return slices.Contains(o.Marks, Everything().Marks[0])
+}
+
 // Contains reports whether the service of k is among those owned.
 func (o Owns) Contains(k Key) bool {
 	if k.Mark != 0 {

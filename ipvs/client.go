@@ -54,6 +54,11 @@ func (c *Client) Owns() Owns { return c.owned() }
 // Zero sets the counters of the named services and their destinations to zero; without keys, of all that the client owns.
 func (c *Client) Zero(ctx context.Context, keys ...Key) error { return c.zero(ctx, keys) }
 
+// Flush removes every service of the namespace in one request, for a client that owns everything; the error of any other Is ErrNotOwned. It is for the end:
+// to flush and program anew takes the kernel minutes, because it looks through the destinations that it still remembers. Sync(State{})
+// removes what the client owns.
+func (c *Client) Flush(ctx context.Context) error { return c.flush(ctx) }
+
 // Foreign returns the services of the namespace that the client does not own, sorted. It never changes them.
 func (c *Client) Foreign(ctx context.Context) ([]Key, error) { return c.foreign(ctx) }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 
 	"github.com/podplumb/podplumb/netns"
 )
@@ -14,7 +13,7 @@ const (
 	syncTries = 8
 	// listTries bounds how many listings may differ from the one before.
 	listTries = 16
-	// checkSingly is how many services Apply reads one by one; above, one listing of all costs less.
+	// checkSingly is how many services Apply and Stats read one by one; above, one listing of all costs less.
 	checkSingly = 64
 )
 
@@ -22,7 +21,7 @@ const (
 type Client struct {
 	owns Owns
 	ns   *netns.NS
-	mu   sync.Mutex
+	turn chan struct{} // holds one while a call is under way
 	conn *conn
 
 	known memory
@@ -48,8 +47,25 @@ func newClient(c Config) (*Client, error) {
 		_ = ns.Close()
 		return nil, opError("new", "", err)
 	}
-	return &Client{owns: c.Owns, ns: ns, conn: conn}, nil
+	return &Client{owns: c.Owns, ns: ns, turn: make(chan struct{}, 1), conn: conn}, nil
 }
+
+// take waits for the caller's turn, which give ends. Others may be at a long listing: the wait ends with ctx.
+func (c *Client) take(ctx context.Context) error {
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	default:
+	}
+	select {
+	case c.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (c *Client) give() { <-c.turn }
 
 func (c *Client) owned() Owns { return c.owns }
 
@@ -58,8 +74,10 @@ func (c *Client) close() error {
 }
 
 func (c *Client) read(ctx context.Context) (State, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return State{}, opError("read", "", err)
+	}
+	defer c.give()
 	s, err := c.settled(ctx)
 	return s.Canonical(), opError("read", "", err) // a copy: the client keeps its own
 }
@@ -105,8 +123,10 @@ func (c *Client) plan(ctx context.Context, want State) (Plan, error) {
 	if err := c.owns.check(want); err != nil {
 		return Plan{}, opError("plan", "", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return Plan{}, opError("plan", "", err)
+	}
+	defer c.give()
 	have, err := c.settled(ctx)
 	if err != nil {
 		return Plan{}, opError("plan", "", err)
@@ -119,8 +139,10 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 		return Plan{}, opError("sync", "", err)
 	}
 	want = want.Canonical()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return Plan{}, opError("sync", "", err)
+	}
+	defer c.give()
 	var did Plan
 	for range syncTries {
 		have, err := c.once(ctx)
@@ -150,8 +172,10 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 }
 
 func (c *Client) apply(ctx context.Context, p Plan) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return opError("apply", "", err)
+	}
+	defer c.give()
 	for _, k := range p.Keys() {
 		if !c.owns.Contains(k) {
 			return opError("apply", k.String(), ErrNotOwned)

@@ -25,6 +25,7 @@ func (*Client) stats(context.Context, []Key) ([]ServiceStats, error) {
 	return nil, errors.ErrUnsupported
 }
 func (*Client) zero(context.Context, []Key) error      { return errors.ErrUnsupported }
+func (*Client) flush(context.Context) error            { return errors.ErrUnsupported }
 func (*Client) foreign(context.Context) ([]Key, error) { return nil, errors.ErrUnsupported }
 func (*Client) info(context.Context) (Info, error)     { return Info{}, errors.ErrUnsupported }
 func (*Client) close() error                           { return nil }

@@ -10,8 +10,10 @@ import (
 )
 
 func (c *Client) daemons(ctx context.Context) ([]Daemon, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return nil, opError("read", "daemons", err)
+	}
+	defer c.give()
 	stop, err := c.conn.bound(ctx)
 	if err != nil {
 		return nil, opError("read", "daemons", err)
@@ -40,8 +42,10 @@ func (c *Client) startDaemon(ctx context.Context, d Daemon) error {
 		return opError("add", "daemon", err)
 	}
 	d = d.canonical()
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return opError("add", "daemon", err)
+	}
+	defer c.give()
 	err := c.conn.command(ctx, cmdNewDaemon, func(e *encoder) { e.daemon(&d) })
 	var refused *kernelError
 	if errors.As(err, &refused) {
@@ -56,8 +60,10 @@ func (c *Client) startDaemon(ctx context.Context, d Daemon) error {
 }
 
 func (c *Client) stopDaemon(ctx context.Context, r Role) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return opError("remove", "daemon", err)
+	}
+	defer c.give()
 	err := c.conn.command(ctx, cmdDelDaemon, func(e *encoder) {
 		at := e.open(attrDaemon)
 		e.u32(daemonState, uint32(r))

@@ -75,8 +75,10 @@ func (c *Client) removeDestination(ctx context.Context, k Key, address netip.Add
 
 // edit reads one service from the kernel, changes it and writes what differs.
 func (c *Client) edit(ctx context.Context, k Key, alter func(*Service) error) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return err
+	}
+	defer c.give()
 	for range syncTries {
 		have, err := c.conn.get(ctx, k)
 		if err != nil {
@@ -110,8 +112,10 @@ func (c *Client) edit(ctx context.Context, k Key, alter func(*Service) error) er
 
 // open counts the connections of a draining destination. ErrStale says that its weight was raised.
 func (c *Client) open(ctx context.Context, k Key, address netip.AddrPort) (uint32, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return 0, err
+	}
+	defer c.give()
 	stop, err := c.conn.bound(ctx)
 	if err != nil {
 		return 0, err

@@ -96,7 +96,8 @@ type Persistence struct {
 	// Prefix is the length of the address prefix that counts as one client. Zero means the whole address: 32 or 128.
 	Prefix int `json:"prefix,omitempty"`
 
-	// Engine looks into the packets for a better name of the client: "sip" is the kernel's only one, and is for UDP.
+	// Engine looks into the packets for more than the client's address (and Prefix) to tell what belongs together: "sip", the kernel's only one, takes
+	// the Call-ID, so that several calls of one client may go to several destinations. It is for UDP.
 	Engine string `json:"engine,omitempty"`
 }
 

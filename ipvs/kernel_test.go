@@ -5,6 +5,7 @@ package ipvs_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -19,7 +20,14 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
-func TestMain(m *testing.M) { os.Exit(nstest.Main(m)) }
+func TestMain(m *testing.M) {
+	if os.Getenv(innerEnv) == "" {
+		if err := flag.Set("test.skip", "^TestInner"); err != nil { // other tests run these
+			panic(err)
+		}
+	}
+	os.Exit(nstest.Main(m))
+}
 
 // lab is a client, a director and real servers: the client is the underlay of a cluster of one node, which routes the services'
 // networks to the node, and the servers are the node's pods.

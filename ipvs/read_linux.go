@@ -46,28 +46,41 @@ func (c *conn) list(ctx context.Context, keep func(Key) bool, withStats bool) (*
 
 // get reads one service; nil when there is none.
 func (c *conn) get(ctx context.Context, k Key) (*Service, error) {
+	r, err := c.some(ctx, []Key{k}, false)
+	if err != nil || len(r.services) == 0 {
+		return nil, err
+	}
+	return &r.services[0], nil
+}
+
+// some reads the services of the keys one by one. Those that are not there are left out.
+func (c *conn) some(ctx context.Context, keys []Key, withStats bool) (*reader, error) {
 	stop, err := c.bound(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer stop()
-	r := &reader{conn: c}
-	r.request(cmdGetService, flagAck, k)
-	err = r.collect(2, func(payload []byte) error { return r.addService(payload, func(Key) bool { return true }) })
-	var refused *kernelError
-	if errors.As(err, &refused) && refused.errno == unix.ESRCH {
-		return nil, nil
+	r := &reader{conn: c, withStats: withStats}
+	each := func(payload []byte) error { return r.addService(payload, func(Key) bool { return true }) }
+	for _, k := range keys {
+		n := len(r.services)
+		r.request(cmdGetService, flagAck, k)
+		err := r.collect(2, each)
+		var refused *kernelError
+		if errors.As(err, &refused) && refused.errno == unix.ESRCH {
+			continue
+		}
+		if err == nil && len(r.services) != n+1 {
+			err = errMalformed
+		}
+		if err == nil {
+			err = r.readDestinations(n)
+		}
+		if err != nil {
+			return nil, c.cause(ctx, err)
+		}
 	}
-	if err != nil {
-		return nil, c.cause(ctx, err)
-	}
-	if len(r.services) != 1 {
-		return nil, errMalformed
-	}
-	if err := r.readDestinations(0); err != nil {
-		return nil, c.cause(ctx, err)
-	}
-	return &r.services[0], nil
+	return r, nil
 }
 
 // request encodes a datagram of one message; the zero Key is none.

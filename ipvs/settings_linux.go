@@ -12,8 +12,10 @@ import (
 )
 
 func (c *Client) timeouts(ctx context.Context) (t Timeouts, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return Timeouts{}, opError("read", "timeouts", err)
+	}
+	defer c.give()
 	stop, err := c.conn.bound(ctx)
 	if err != nil {
 		return t, opError("read", "timeouts", err)
@@ -41,8 +43,10 @@ func (c *Client) setTimeouts(ctx context.Context, t Timeouts) error {
 	if err := t.validate(); err != nil {
 		return opError("change", "timeouts", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return opError("change", "timeouts", err)
+	}
+	defer c.give()
 	return opError("change", "timeouts", c.conn.command(ctx, cmdSetConfig, func(e *encoder) {
 		e.u32(attrTimeoutTCP, uint32(t.TCP/time.Second))
 		e.u32(attrTimeoutTCPFin, uint32(t.TCPFin/time.Second))

@@ -4,22 +4,32 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
 func (c *Client) stats(ctx context.Context, keys []Key) ([]ServiceStats, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	keep := c.owns.Contains
-	if len(keys) > 0 {
+	if err := c.take(ctx); err != nil {
+		return nil, opError("read", "", err)
+	}
+	defer c.give()
+	var r *reader
+	var err error
+	switch {
+	case len(keys) == 0:
+		r, err = c.conn.list(ctx, c.owns.Contains, true)
+	case len(keys) <= checkSingly:
+		keys = slices.Clone(keys)
+		slices.SortFunc(keys, Key.Compare)
+		r, err = c.conn.some(ctx, slices.Compact(keys), true)
+	default:
 		wanted := make(map[Key]bool, len(keys))
 		for _, k := range keys {
 			wanted[k] = true
 		}
-		keep = func(k Key) bool { return wanted[k] }
+		r, err = c.conn.list(ctx, func(k Key) bool { return wanted[k] }, true)
 	}
-	r, err := c.conn.list(ctx, keep, true)
 	if err != nil {
 		return nil, opError("read", "", err)
 	}
@@ -27,8 +37,13 @@ func (c *Client) stats(ctx context.Context, keys []Key) ([]ServiceStats, error) 
 }
 
 func (c *Client) zero(ctx context.Context, keys []Key) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return opError("zero", "", err)
+	}
+	defer c.give()
+	if len(keys) == 0 && c.owns.everything() {
+		return opError("zero", "", c.conn.command(ctx, cmdZero, func(*encoder) {}))
+	}
 	if len(keys) == 0 {
 		s, err := c.once(ctx)
 		if err != nil {
@@ -67,9 +82,23 @@ func (c *Client) zero(ctx context.Context, keys []Key) error {
 	return errors.Join(faults...)
 }
 
+func (c *Client) flush(ctx context.Context) error {
+	if !c.owns.everything() {
+		return opError("flush", "", ErrNotOwned)
+	}
+	if err := c.take(ctx); err != nil {
+		return opError("flush", "", err)
+	}
+	defer c.give()
+	c.known.forgetAll()
+	return opError("flush", "", c.conn.command(ctx, cmdFlush, func(*encoder) {}))
+}
+
 func (c *Client) foreign(ctx context.Context) ([]Key, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return nil, opError("read", "", err)
+	}
+	defer c.give()
 	stop, err := c.conn.bound(ctx)
 	if err != nil {
 		return nil, opError("read", "", err)
@@ -87,8 +116,10 @@ func (c *Client) foreign(ctx context.Context) ([]Key, error) {
 }
 
 func (c *Client) info(ctx context.Context) (Info, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return Info{}, opError("read", "", err)
+	}
+	defer c.give()
 	stop, err := c.conn.bound(ctx)
 	if err != nil {
 		return Info{}, opError("read", "", err)

@@ -9,8 +9,10 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 	if err := c.owns.checkChange(change); err != nil {
 		return Plan{}, opError("update", "", err)
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	if err := c.take(ctx); err != nil {
+		return Plan{}, opError("update", "", err)
+	}
+	defer c.give()
 	var did Plan
 	var contradicted map[Key]bool // nil: all
 	for range syncTries {
