@@ -479,14 +479,18 @@ func TestMany(t *testing.T) {
 	ctx := kernel(t)
 	a, _ := nstest.Pair(t)
 	c := open(t, a.NS)
-	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: peers(1, 5001)}}}
-	require.Equal(t, 1+5000*5, sync(t, ctx, c, want).Len())
+	n := 5000
+	if nstest.InGuest() {
+		n = 1000 // its processor is emulated
+	}
+	want := vxlan.State{Devices: []vxlan.Device{{Name: device, VNI: 42, Source: a.V4.Addr(), Peers: peers(1, n+1)}}}
+	require.Equal(t, 1+n*5, sync(t, ctx, c, want).Len())
 	require.Empty(t, sync(t, ctx, c, want).String())
 	got, err := c.Read(ctx)
 	require.NoError(t, err)
-	require.Len(t, got.Devices[0].Peers, 5000)
+	require.Len(t, got.Devices[0].Peers, n)
 	happened := events(t, a.NS)
-	want.Devices[0].Peers = want.Devices[0].Peers[:4999]
+	want.Devices[0].Peers = want.Devices[0].Peers[:n-1]
 	require.Equal(t, 5, sync(t, ctx, c, want).Len())
 	removed := map[string]bool{} // an older kernel tells some twice
 	for _, e := range happened() {

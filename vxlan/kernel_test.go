@@ -24,9 +24,17 @@ func kernel(t testing.TB) context.Context {
 	t.Helper()
 	nstest.Require(t, nstest.VXLAN)
 	nstest.Require(t, nstest.IPv6)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience(time.Minute))
 	t.Cleanup(cancel)
 	return ctx
+}
+
+// patience is longer where the processor is emulated.
+func patience(d time.Duration) time.Duration {
+	if nstest.InGuest() {
+		d *= 5
+	}
+	return d
 }
 
 func open(t testing.TB, ns *netns.NS) *vxlan.Client {

@@ -51,7 +51,7 @@ func next(t testing.TB, out chan outcome) outcome {
 	select {
 	case o := <-out:
 		return o
-	case <-time.After(5 * time.Second):
+	case <-time.After(patience(5 * time.Second)):
 		require.Fail(t, "the watch does nothing")
 	}
 	return outcome{}
@@ -67,7 +67,7 @@ func settles(t testing.TB, ctx context.Context, ns *netns.NS, want vxlan.State) 
 		if err == nil && p.Empty() {
 			return time.Since(start)
 		}
-		require.Less(t, time.Since(start), 20*time.Second, "%d changes are left, error %v", p.Len(), err)
+		require.Less(t, time.Since(start), patience(20*time.Second), "%d changes are left, error %v", p.Len(), err)
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -129,7 +129,7 @@ func TestWatchRepairs(t *testing.T) {
 		} {
 			f := strings.Fields(command)
 			nstest.Run(t, node.NS, f[0], f[1:]...)
-			require.Less(t, settles(t, ctx, node.NS, want), time.Second, command)
+			require.Less(t, settles(t, ctx, node.NS, want), patience(time.Second), command)
 			for o := next(t, out); o.err != nil; o = next(t, out) {
 				require.Fail(t, command, "%v", o.err)
 			}
