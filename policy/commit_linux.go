@@ -19,7 +19,10 @@ func (c *Client) commit(ctx context.Context, p Plan) error {
 	if p.table == plan.Remove {
 		return c.remove(ctx)
 	}
-	t := &transaction{c: c, ctx: ctx, batch: nft.NewBatch()}
+	t := &transaction{c: c, ctx: ctx, batch: nft.NewBatch(), most: c.conn.Limit() / part}
+	if p.table == plan.Add && !p.anew {
+		t.most = min(t.most, firstPart)
+	}
 	t.begin(p)
 	t.grow(p)
 	t.lead(p)
@@ -60,6 +63,7 @@ type transaction struct {
 	c     *Client
 	ctx   context.Context
 	batch *nft.Batch
+	most  int // bytes
 	err   error
 	// create and takeOver say what the first batch does to the table.
 	create, takeOver bool
@@ -68,9 +72,13 @@ type transaction struct {
 // part is how far a batch may grow before it is committed: what is added next is smaller than the rest.
 const part = 3
 
+// firstPart is how far a batch of a new table grows. Nothing leads to what is new, and until all is there no packet meets it: nothing is
+// gained by memory for all of it at once, here and in the kernel.
+const firstPart = 200 << 10
+
 // more makes room for more.
 func (t *transaction) more() {
-	if t.batch.Len() > t.c.conn.Limit()/part {
+	if t.batch.Len() > t.most {
 		t.flush()
 	}
 }
@@ -96,7 +104,8 @@ func (t *transaction) flush() {
 		c.owned, c.orphan = true, false
 	}
 	c.committed()
-	t.batch, t.create, t.takeOver = nft.NewBatch(), false, false
+	t.batch.Reset()
+	t.create, t.takeOver = false, false
 }
 
 // begin makes the table, or takes it over.

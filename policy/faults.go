@@ -4,13 +4,42 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 )
 
 // faults collects what is wrong, each with the path of its field.
-type faults struct{ errs []error }
+type faults struct {
+	errs []error
+
+	// While silent is set, paths are left empty and it is only noted that something was found.
+	silent, found bool
+}
+
+// check looks at an object. Most have no fault, and to write down the paths of all their fields takes longer than to look at them: so that
+// is done only when there is one.
+func (f *faults) check(look func(path string), path func() string) {
+	f.silent, f.found = true, false
+	look("")
+	f.silent = false
+	if f.found {
+		look(path())
+	}
+}
+
+// at is the path of an entry of a list.
+func (f *faults) at(path, field string, i int) string {
+	if f.silent {
+		return ""
+	}
+	return path + field + "[" + strconv.Itoa(i) + "]"
+}
 
 func (f *faults) add(path, format string, args ...any) {
+	if f.silent {
+		f.found = true
+		return
+	}
 	f.errs = append(f.errs, &FieldError{Path: path, Err: fmt.Errorf(format, args...)})
 }
 
@@ -64,7 +93,7 @@ func (f *faults) selector(path string, s *Selector) {
 	f.labels(path+".matchLabels", s.MatchLabels)
 	for i := range s.MatchExpressions {
 		r := &s.MatchExpressions[i]
-		at := fmt.Sprintf("%s.matchExpressions[%d]", path, i)
+		at := f.at(path, ".matchExpressions", i)
 		f.labelKey(at+".key", r.Key)
 		switch r.Operator {
 		case In, NotIn:
@@ -79,7 +108,7 @@ func (f *faults) selector(path string, s *Selector) {
 			f.add(at+".operator", "%q is none of In, NotIn, Exists, DoesNotExist", string(r.Operator))
 		}
 		for j, v := range r.Values {
-			f.labelValue(fmt.Sprintf("%s.values[%d]", at, j), v)
+			f.labelValue(f.at(at, ".values", j), v)
 		}
 	}
 }

@@ -79,10 +79,12 @@ func (r *rules) make(cfg *Config, d, f int, ports map[namedPort]uint16) (list []
 	}
 	switch {
 	case r.network != nil && d == ingress:
+		list = make([]clause, 0, len(r.network.Spec.Ingress))
 		for i, rule := range r.network.Spec.Ingress {
 			add(i, "", Accept, NetworkPolicyTier, r.networkPeers(d, f, rule.From), readPorts(rule.Ports))
 		}
 	case r.network != nil:
+		list = make([]clause, 0, len(r.network.Spec.Egress))
 		for i, rule := range r.network.Spec.Egress {
 			add(i, "", Accept, NetworkPolicyTier, r.networkPeers(d, f, rule.To), readPorts(rule.Ports))
 		}

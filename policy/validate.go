@@ -1,48 +1,48 @@
 package policy
 
-import (
-	"fmt"
-	"net/netip"
-)
+import "net/netip"
 
 // Validate names every fault of s at once: errors.Join of a *FieldError each, nil when there is none. What it finds in a policy is
 // what the API server or the CRD would refuse; two objects with one name are a fault too. So are two things in
 // a ClusterNetworkPolicy that its CRD cannot tell: a selector that cannot be read, and domain names in a rule that does not accept.
 func (s State) Validate() error {
 	var f faults
-	seen := map[string]bool{}
-	unique := func(path string) {
-		if seen[path] {
-			f.add(path, "is there twice: %w", ErrConflict)
+	type object struct {
+		kind string
+		Name
+	}
+	seen := make(map[object]struct{}, len(s.Namespaces)+len(s.Nodes)+len(s.Pods)+len(s.Policies)+len(s.ClusterPolicies))
+	each := func(kind string, name Name, look func(path string)) {
+		path := func() string { return kind + "[" + name.String() + "]" }
+		if _, ok := seen[object{kind, name}]; ok {
+			f.add(path(), "is there twice: %w", ErrConflict)
 		}
-		seen[path] = true
+		seen[object{kind, name}] = struct{}{}
+		f.check(look, path)
 	}
 	for i := range s.Namespaces {
-		path := fmt.Sprintf("namespaces[%s]", s.Namespaces[i].Meta.Name)
-		unique(path)
-		f.namespace(path+".metadata.name", s.Namespaces[i].Meta.Name)
-		f.metadata(path, &s.Namespaces[i].Meta, false)
+		m := &s.Namespaces[i].Meta
+		each("namespaces", Name{Name: m.Name}, func(path string) {
+			f.namespace(path+".metadata.name", m.Name)
+			f.metadata(path, m, false)
+		})
 	}
 	for i := range s.Nodes {
-		path := fmt.Sprintf("nodes[%s]", s.Nodes[i].Meta.Name)
-		unique(path)
-		f.subdomain(path+".metadata.name", s.Nodes[i].Meta.Name)
-		f.metadata(path, &s.Nodes[i].Meta, false)
+		m := &s.Nodes[i].Meta
+		each("nodes", Name{Name: m.Name}, func(path string) {
+			f.subdomain(path+".metadata.name", m.Name)
+			f.metadata(path, m, false)
+		})
 	}
 	for i := range s.Pods {
-		path := fmt.Sprintf("pods[%s]", s.Pods[i].Meta.Key())
-		unique(path)
-		f.pod(path, &s.Pods[i])
+		each("pods", s.Pods[i].Meta.Key(), func(path string) { f.pod(path, &s.Pods[i]) })
 	}
 	for i := range s.Policies {
-		path := fmt.Sprintf("policies[%s]", s.Policies[i].Meta.Key())
-		unique(path)
-		f.networkPolicy(path, &s.Policies[i])
+		each("policies", s.Policies[i].Meta.Key(), func(path string) { f.networkPolicy(path, &s.Policies[i]) })
 	}
 	for i := range s.ClusterPolicies {
-		path := fmt.Sprintf("clusterPolicies[%s]", s.ClusterPolicies[i].Meta.Name)
-		unique(path)
-		f.clusterPolicy(path, &s.ClusterPolicies[i])
+		name := Name{Name: s.ClusterPolicies[i].Meta.Name}
+		each("clusterPolicies", name, func(path string) { f.clusterPolicy(path, &s.ClusterPolicies[i]) })
 	}
 	return f.join()
 }
@@ -52,12 +52,12 @@ func (f *faults) pod(path string, p *Pod) {
 	f.metadata(path, &p.Meta, true)
 	for i, ip := range p.Status.PodIPs {
 		if _, err := netip.ParseAddr(ip.IP); err != nil {
-			f.add(fmt.Sprintf("%s.status.podIPs[%d].ip", path, i), "%q is no IP address", ip.IP)
+			f.add(f.at(path, ".status.podIPs", i)+".ip", "%q is no IP address", ip.IP)
 		}
 	}
 	for i, ip := range p.Status.HostIPs {
 		if _, err := netip.ParseAddr(ip.IP); err != nil {
-			f.add(fmt.Sprintf("%s.status.hostIPs[%d].ip", path, i), "%q is no IP address", ip.IP)
+			f.add(f.at(path, ".status.hostIPs", i)+".ip", "%q is no IP address", ip.IP)
 		}
 	}
 	for _, a := range []struct{ field, ip string }{{"podIP", p.Status.PodIP}, {"hostIP", p.Status.HostIP}} {
@@ -73,10 +73,10 @@ func (f *faults) networkPolicy(path string, p *NetworkPolicy) {
 	path += ".spec"
 	f.selector(path+".podSelector", &p.Spec.PodSelector)
 	for i := range p.Spec.Ingress {
-		f.rule(fmt.Sprintf("%s.ingress[%d]", path, i), "from", p.Spec.Ingress[i].From, p.Spec.Ingress[i].Ports)
+		f.rule(f.at(path, ".ingress", i), ".from", p.Spec.Ingress[i].From, p.Spec.Ingress[i].Ports)
 	}
 	for i := range p.Spec.Egress {
-		f.rule(fmt.Sprintf("%s.egress[%d]", path, i), "to", p.Spec.Egress[i].To, p.Spec.Egress[i].Ports)
+		f.rule(f.at(path, ".egress", i), ".to", p.Spec.Egress[i].To, p.Spec.Egress[i].Ports)
 	}
 	if len(p.Spec.PolicyTypes) > 2 {
 		f.add(path+".policyTypes", "has %d entries: at most Ingress and Egress", len(p.Spec.PolicyTypes))
@@ -84,17 +84,17 @@ func (f *faults) networkPolicy(path string, p *NetworkPolicy) {
 	}
 	for i, t := range p.Spec.PolicyTypes {
 		if t != Ingress && t != Egress {
-			f.add(fmt.Sprintf("%s.policyTypes[%d]", path, i), "%q is neither Ingress nor Egress", string(t))
+			f.add(f.at(path, ".policyTypes", i), "%q is neither Ingress nor Egress", string(t))
 		}
 	}
 }
 
 func (f *faults) rule(path, side string, peers []Peer, ports []Port) {
 	for i := range ports {
-		f.port(fmt.Sprintf("%s.ports[%d]", path, i), &ports[i])
+		f.port(f.at(path, ".ports", i), &ports[i])
 	}
 	for i := range peers {
-		f.peer(fmt.Sprintf("%s.%s[%d]", path, side, i), &peers[i])
+		f.peer(f.at(path, side, i), &peers[i])
 	}
 }
 
@@ -148,7 +148,7 @@ func (f *faults) peer(path string, p *Peer) {
 	}
 	block, ok := f.block(path+".ipBlock.cidr", p.IPBlock.CIDR)
 	for i, s := range p.IPBlock.Except {
-		at := fmt.Sprintf("%s.ipBlock.except[%d]", path, i)
+		at := f.at(path, ".ipBlock.except", i)
 		out, outOK := f.block(at, s)
 		if ok && outOK && (out.bits <= block.bits || !block.Contains(out.Addr())) {
 			f.add(at, "%s is not a part of %s smaller than it", s, p.IPBlock.CIDR)

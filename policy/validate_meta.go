@@ -54,7 +54,11 @@ func (f *faults) metadata(path string, m *Meta, namespaced bool) {
 func (f *faults) labels(path string, labels map[string]string) {
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		f.labelKey(path, k)
-		f.labelValue(path+"["+k+"]", labels[k])
+		at := ""
+		if !f.silent {
+			at = path + "[" + k + "]"
+		}
+		f.labelValue(at, labels[k])
 	}
 }
 

@@ -33,12 +33,22 @@ const firstSeq = 1
 
 // NewBatch returns an empty transaction.
 func NewBatch() *Batch {
-	b := &Batch{seq: firstSeq}
+	b := &Batch{}
+	b.Reset()
+	return b
+}
+
+// Reset makes the batch empty, to be filled anew in the memory that it has.
+func (b *Batch) Reset() {
+	room := b.w.b
+	if len(b.full) > 0 {
+		room = b.full[0]
+	}
+	*b = Batch{seq: firstSeq, w: wire{room[:0]}}
 	at := b.w.begin(batchBegin, 0, unix.AF_UNSPEC, subsystem)
 	b.w.uint32(unix.NFNL_BATCH_GENID, 0)
 	b.gen = len(b.w.b) - 4
 	b.w.end(at, b.seq)
-	return b
 }
 
 // Empty says that the batch would change nothing.
