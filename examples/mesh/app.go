@@ -31,18 +31,7 @@ func runApp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err != nil {
 		return run.Explain(ctx, stderr, "mesh app", err)
 	}
-	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := *name
-		if *next != "" {
-			said, err := askNext(r, *next)
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusBadGateway)
-				return
-			}
-			answer += " < " + said
-		}
-		_, _ = io.WriteString(w, answer)
-	})}
+	server := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: answering(*name, *next, http.DefaultClient)}
 	go func() { // whoever started it holds the other end
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		_ = server.Close()
@@ -54,7 +43,23 @@ func runApp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return run.Proved
 }
 
-func askNext(r *http.Request, url string) (string, error) {
+// answering is the application.
+func answering(name, next string, client *http.Client) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer := name
+		if next != "" {
+			said, err := askNext(client, r, next)
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusBadGateway)
+				return
+			}
+			answer += " < " + said
+		}
+		_, _ = io.WriteString(w, answer)
+	})
+}
+
+func askNext(client *http.Client, r *http.Request, url string) (string, error) {
 	ask, err := http.NewRequestWithContext(r.Context(), http.MethodGet, url+r.URL.RequestURI(), nil)
 	if err != nil {
 		return "", err
@@ -64,7 +69,7 @@ func askNext(r *http.Request, url string) (string, error) {
 			ask.Header[h] = v
 		}
 	}
-	response, err := http.DefaultClient.Do(ask)
+	response, err := client.Do(ask)
 	if err != nil {
 		return "", err
 	}

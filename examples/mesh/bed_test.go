@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -28,10 +29,13 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/podplumb/podplumb/examples/internal/kerneltest"
+	"github.com/podplumb/podplumb/examples/internal/source"
 	"github.com/podplumb/podplumb/examples/mesh/agent"
 	"github.com/podplumb/podplumb/examples/mesh/identity"
 	"github.com/podplumb/podplumb/examples/mesh/lab"
 	"github.com/podplumb/podplumb/examples/mesh/proxy"
+	"github.com/podplumb/podplumb/examples/mesh/stream"
+	"github.com/podplumb/podplumb/examples/mesh/trace"
 	"github.com/podplumb/podplumb/examples/mesh/world"
 	"github.com/podplumb/podplumb/netns"
 )
@@ -70,6 +74,7 @@ type bed struct {
 	leaf     time.Duration
 	prefix   string      // of the names of its namespaces
 	proxies  []*exec.Cmd // of sidecars
+	requests *requests
 }
 
 var beds atomic.Int32
@@ -208,10 +213,15 @@ func (b *bed) enrol() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	b.t.Cleanup(func() { cancel(); running.Wait() })
+	b.requests, err = newRequests(ctx, trace.Config{File: filepath.Join(b.traces(), "node.json"), Ratio: 1, Delay: 50 * time.Millisecond}, b.registry, slog.New(slog.DiscardHandler))
+	require.NoError(b.t, err)
+	b.t.Cleanup(b.requests.close)
+	running.Go(func() { _ = b.requests.follow(ctx, source.Directory(filepath.Join(b.dir, "objects.yaml"))) })
 	running.Go(func() { _ = b.ca.Run(ctx, func(err error) { b.t.Error(err) }) })
 	for _, n := range b.net.Nodes {
 		a := agent.New(agent.Config{
-			Node: n.Name, World: b.world, Issuer: b.ca, Sockets: filepath.Join(b.dir, n.Name), Find: b.find, Cluster: b.cluster, Drain: -1, Counts: b.counts,
+			Handler: func(w *stream.Workload, d stream.Dialer) stream.Handler { return b.requests.handler(w, b.world, d) },
+			Node:    n.Name, World: b.world, Issuer: b.ca, Sockets: filepath.Join(b.dir, n.Name), Find: b.find, Cluster: b.cluster, Drain: -1, Counts: b.counts,
 		})
 		b.agents = append(b.agents, a)
 		running.Go(func() {
@@ -260,10 +270,19 @@ func (b *bed) ranges() string {
 	return strings.Join(ranges, ",")
 }
 
+// traces is the directory of files with spans, one for each process.
+func (b *bed) traces() string {
+	b.t.Helper()
+	dir := filepath.Join(b.dir, "traces")
+	require.NoError(b.t, os.MkdirAll(dir, 0o777))
+	require.NoError(b.t, os.Chmod(dir, 0o777))
+	return dir
+}
+
 // sidecar starts a proxy inside of a pod, as a user without any rights.
 func (b *bed) sidecar(p *lab.Pod) *exec.Cmd {
 	b.t.Helper()
-	cmd := exec.Command("/proc/self/exe", "proxy", "-f", filepath.Join(b.dir, "objects.yaml"), "-pod", "shop/"+p.Name, "-drain", "0s",
+	cmd := exec.Command("/proc/self/exe", "proxy", "-f", filepath.Join(b.dir, "objects.yaml"), "-pod", "shop/"+p.Name, "-drain", "0s", "-trace-file", filepath.Join(b.traces(), p.Name+".json"),
 		"-workload-api", "unix://"+filepath.Join(b.dir, p.Node, agent.SharedSocket), "-cluster", b.ranges())
 	cmd.Env = append(os.Environ(), "PODPLUMB_KERNELTEST_EXAMPLE=1", "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sidecarUser, Gid: sidecarUser}}
