@@ -44,6 +44,9 @@ func (n *Net) defaults() {
 	if n.SNAT == nil {
 		n.SNAT = ptr(true)
 	}
+	if n.IPAM != nil && reflect.ValueOf(*n.IPAM).IsZero() {
+		n.IPAM = nil // as the stock plugins take it
+	}
 	if n.IPAM != nil && n.IPAM.Type == "" {
 		n.IPAM.Type = "host-local"
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
+	"github.com/podplumb/podplumb/examples/cni/conf"
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
@@ -100,6 +101,11 @@ func (r *request) intent(ctx context.Context, before *previous) (*record.Attachm
 	if err != nil {
 		return nil, nil, err
 	}
+	if r.net.Mode == conf.BridgeMode {
+		if r.borrowed, err = links.IsBorrowed(ctx, r.net.Bridge, owner); err != nil {
+			return nil, nil, err
+		}
+	}
 	a.Forwards, err = r.ports(r.families(sets))
 	a.HostLocal, a.Pool = r.hostLocalDir(), sets != nil
 	if r.net.IPMasq {
@@ -136,6 +142,7 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 	go func() { table <- p.run([]step{{"table", func() error { return publish(ctx, r.store, a) }}}) }()
 	err = p.run([]step{
 		{"sysctls", func() error { return setNode(a.Node) }},
+		{"bridge", func() error { return a.Borrowed.Apply(ctx) }},
 		{"gateway", func() error { return connectGateway(ctx, a) }},
 		{"link", func() (err error) { r.bridgeMAC, err = connect(ctx, a); return err }},
 		{"lock", func() error { return a.Lock.Apply(ctx, a.Link) }},
@@ -177,8 +184,10 @@ func (r *request) plan(a *record.Attachment, sets []ipam.Set, addrs []address) e
 		addrs = r.withGateways(addrs)
 		a.State = r.state(sets, addrs)
 		a.Lock = r.lock(a.State.Pairs[0])
-		if len(a.State.Bridges) > 0 {
-			a.Gateway = r.gatewayState(a.State.Bridges[0], gateways(sets, addrs))
+		a.Gateway = r.gatewayState(a.State.Bridges, gateways(sets, addrs))
+		if r.borrowed {
+			b := r.bridgeState(gateways(sets, addrs))
+			a.Borrowed = links.Borrowed{Bridge: b.Name, Gateways: b.Addresses, Force: r.net.ForceAddress, Promisc: b.Promiscuous, Filtering: b.VLANFiltering, DAD: b.DAD}
 		}
 	}
 	for _, x := range addrs {

@@ -48,6 +48,7 @@ func (p *plugin) damage(ctx context.Context, s record.Store, a *record.Attachmen
 		out = append(out, err)
 	}
 	for _, look := range []func() ([]error, error){
+		func() ([]error, error) { return a.Borrowed.Check(ctx) },
 		func() ([]error, error) { return lostLinks(ctx, a) },
 		func() ([]error, error) { return a.Lock.Check(ctx, a.Link) },
 		func() ([]error, error) { return a.Tuning.Check(ctx, a.NetNS, a.IfName) },

@@ -2,6 +2,7 @@ package plugin_test
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -102,6 +103,53 @@ func TestForceAddress(t *testing.T) {
 	n.ok(t, "ADD", p, moved)
 	n.ok(t, "CHECK", p, moved)
 	require.NotContains(t, in(t, n.ns, "ip", "addr", "show", "cni0"), "10.88.0.1")
+}
+
+// TestBorrowedBridge uses a bridge that others have made, as one that the stock plugins leave, and keeps to what they do to it.
+func TestBorrowedBridge(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	in(t, n.ns, "ip", "link", "add", "cni0", "type", "bridge")
+	in(t, n.ns, "ip", "address", "add", "10.88.0.9/16", "dev", "cni0")
+	in(t, n.ns, "ip", "address", "add", "fd99::1/64", "dev", "cni0", "nodad")
+	before := in(t, n.ns, "ip", "-d", "link", "show", "cni0")
+	n.refused(t, 103, "ADD", n.pod(t), nil, "10.88.0.9/16", "forceAddress")
+	forced := n.conf.with("forceAddress", true)
+	a, b := n.pod(t), n.pod(t)
+	result := n.add(t, a, forced)
+	require.Equal(t, "cni0", result.Interfaces[0].Name)
+	require.Contains(t, before, result.Interfaces[0].Mac)
+	n.ok(t, "CHECK", a, forced)
+	n.ok(t, "ADD", b, nil)
+	n.ok(t, "CHECK", b, nil)
+	have := in(t, n.ns, "ip", "-o", "address", "show", "cni0")
+	for _, want := range []string{"10.88.0.1/16", "fd88::1/64", "fd99::1/64"} {
+		require.Contains(t, have, want)
+	}
+	require.NotContains(t, have, "10.88.0.9")
+	v4, v6 := addrs(t, result)
+	for _, own := range []string{v4, v6} {
+		serve(t, a.ns, on(own, 80))
+		require.NotEmpty(t, ask(t, b.ns, on(own, 80)))
+		require.NotEmpty(t, ask(t, n.ns, on(own, 80)))
+	}
+	in(t, n.ns, "ip", "address", "del", "10.88.0.1/16", "dev", "cni0")
+	in(t, n.ns, "ip", "link", "set", "cni0", "down")
+	n.refused(t, 104, "CHECK", a, forced, "10.88.0.1/16", "bridge cni0 is down")
+	in(t, n.ns, "ip", "link", "set", "cni0", "up")
+	n.ok(t, "DEL", a, forced)
+	n.ok(t, "DEL", b, nil)
+	n.ok(t, "GC", nil, n.conf.with("cni.dev/valid-attachments", []any{}))
+	in(t, n.ns, "ip", "link", "set", "cni0", "down")
+	require.Equal(t, settings(before), settings(in(t, n.ns, "ip", "-d", "link", "show", "cni0")), "all else is as it was")
+}
+
+// settings are the words of a link's description that are no state of the moment.
+func settings(link string) string {
+	for _, timer := range []string{"hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "state", "ageing_timer"} {
+		link = regexp.MustCompile(timer+` +\S+`).ReplaceAllString(link, "")
+	}
+	return link[strings.Index(link, "mtu"):]
 }
 
 // requireVLANs skips the test where bridges cannot filter VLANs.

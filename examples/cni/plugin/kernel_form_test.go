@@ -150,13 +150,13 @@ func TestErrors(t *testing.T) {
 		{"address taken", 101, n.conf.with("runtimeConfig", config{"ips": []string{"10.88.0.2"}}), nil, []string{"10.88.0.2", "taken"}},
 		{"address outside", 7, n.conf.with("runtimeConfig", config{"ips": []string{"10.77.0.2"}}), nil, []string{"10.77.0.2", "in no range"}},
 		{"full", 11, small, nil, []string{"10.99.0.2", "no address is free", "another range"}},
-		{"bridge of others", 102, n.conf.with("bridge", "theirs0"), nil, []string{"theirs0", "taken"}},
+		{"no bridge", 102, n.conf.with("bridge", "theirs0"), nil, []string{"theirs0", "taken"}},
 		{"interface of others", 102, nil, []string{"CNI_IFNAME=theirs1"}, []string{"theirs1", "taken"}},
 		{"bridge with another address", 103, ranges([]any{config{"subnet": "10.66.0.0/16"}}), nil, []string{"cni0", "10.88.0.1/16", "forceAddress"}},
 		{"data that cannot be written", 5, n.conf.with("dataDir", "/proc/nothing"), nil, []string{"/proc/nothing", "dataDir"}},
 	} {
-		if x.name == "bridge of others" {
-			in(t, n.ns, "ip", "link", "add", "theirs0", "type", "bridge")
+		if x.name == "no bridge" {
+			in(t, n.ns, "ip", "link", "add", "theirs0", "type", "ifb")
 			before = n.snapshot(t)
 		}
 		p := n.pod(t)

@@ -25,10 +25,11 @@ func connect(ctx context.Context, a *record.Attachment) (mac veth.MAC, err error
 		return mac, err
 	}
 	defer func() { err = errors.Join(err, c.Close()) }()
-	if err := wire(ctx, c, a); err != nil || len(a.State.Bridges) == 0 {
+	bridge := a.State.Pairs[0].Host.Bridge
+	if err := wire(ctx, c, a); err != nil || bridge == "" {
 		return mac, err
 	}
-	return c.MAC(ctx, a.State.Bridges[0].Name)
+	return c.MAC(ctx, bridge)
 }
 
 func wire(ctx context.Context, c *veth.Client, a *record.Attachment) error {

@@ -23,12 +23,16 @@ func (r *request) result(a *record.Attachment, addrs []address, before *previous
 		return out
 	}
 	pair := a.State.Pairs[0]
-	for _, b := range a.State.Bridges {
-		out.Interfaces = append(out.Interfaces, &types100.Interface{Name: b.Name, Mac: r.bridgeMAC.String(), Mtu: pair.Host.MTU})
+	hostMTU, podMTU := pair.Host.MTU, pair.Pod.MTU
+	if r.net.CNIVersion != "1.1.0" { // before, the specification did not know it
+		hostMTU, podMTU = 0, 0
+	}
+	if b := pair.Host.Bridge; b != "" {
+		out.Interfaces = append(out.Interfaces, &types100.Interface{Name: b, Mac: r.bridgeMAC.String(), Mtu: hostMTU})
 	}
 	out.Interfaces = append(out.Interfaces,
-		&types100.Interface{Name: pair.Host.Name, Mac: pair.Host.MAC.String(), Mtu: pair.Host.MTU},
-		&types100.Interface{Name: pair.Pod.Name, Mac: pair.Pod.MAC.String(), Mtu: pair.Pod.MTU, Sandbox: r.netns})
+		&types100.Interface{Name: pair.Host.Name, Mac: pair.Host.MAC.String(), Mtu: hostMTU},
+		&types100.Interface{Name: pair.Pod.Name, Mac: pair.Pod.MAC.String(), Mtu: podMTU, Sandbox: r.netns})
 	own := len(out.Interfaces) - 1
 	for i, x := range addrs {
 		out.IPs = append(out.IPs, &types100.IPConfig{Interface: types100.Int(own), Address: ipNet(pair.Pod.Addresses[i]), Gateway: ipOf(x.gateway)})
@@ -56,7 +60,7 @@ func (r *request) retouch(out *types100.Result, a *record.Attachment, index int)
 	if a.Tuning.MAC != "" {
 		out.Interfaces[index].Mac = a.Tuning.MAC
 	}
-	if a.Tuning.MTU != 0 {
+	if a.Tuning.MTU != 0 && (r.net.CNIVersion == "1.1.0" || out.Interfaces[index].Mtu != 0) {
 		out.Interfaces[index].Mtu = a.Tuning.MTU
 	}
 	if !r.dns.IsEmpty() {

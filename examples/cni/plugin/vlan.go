@@ -55,14 +55,14 @@ const ownNetNS = "/proc/self/ns/net"
 
 // gatewayState is the node's own end in the VLAN of a network that it is the gateway of: a pair with one end on the bridge and the
 // other, BRIDGE.VLAN, with the gateway addresses. So one bridge can have networks, and gateways, in several VLANs.
-func (r *request) gatewayState(b veth.Bridge, gateways []netip.Prefix) veth.State {
+func (r *request) gatewayState(bridges []veth.Bridge, gateways []netip.Prefix) veth.State {
 	n := r.net
 	if !n.IsGateway || n.VLAN == 0 {
 		return veth.State{}
 	}
 	name := fmt.Sprintf("%s.%d", n.Bridge, n.VLAN)
 	k := record.Key{Network: ".vlan", ContainerID: n.Bridge, IfName: name}
-	return veth.State{Bridges: []veth.Bridge{b}, Pairs: []veth.Pair{{
+	return veth.State{Bridges: bridges, Pairs: []veth.Pair{{
 		Host: veth.Host{Name: linkName(k), MAC: hostMAC(k), MTU: n.MTU, Bridge: n.Bridge, Port: veth.Port{VLANs: veth.VLANs{Access: uint16(n.VLAN)}}},
 		Pod:  veth.Pod{NetNS: ownNetNS, Name: name, MAC: podMAC(k, nil), MTU: n.MTU, Addresses: gateways, DAD: n.EnableDAD},
 	}}}

@@ -32,6 +32,7 @@ type Attachment struct {
 	Addresses []netip.Prefix `json:",omitempty"` // of the container, known after the first entry
 
 	State        veth.State        // of the bridge and the pair
+	Borrowed     links.Borrowed    `json:",omitzero"` // the bridge, when it is somebody else's
 	Gateway      veth.State        `json:",omitzero"` // the node's own end in the network's VLAN
 	ForceAddress bool              `json:",omitempty"`
 	Node         map[string]string `json:",omitempty"` // sysctls of the node
