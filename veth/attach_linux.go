@@ -64,7 +64,7 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 		if err := k.waitUp(ctx, p.Host.Name, bridge.Up()); err != nil {
 			return err
 		}
-		if bridge.Up() && bridge.OperState != operUp {
+		if bridge.Up() && !carries(&bridge) {
 			if err := k.waitUp(ctx, bridge.Name, false); err != nil { // its first port
 				return err
 			}

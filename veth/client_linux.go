@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/podplumb/podplumb/internal/rtnl"
 	"github.com/podplumb/podplumb/netns"
 )
@@ -147,7 +149,7 @@ func (k *kernel) attachments(ctx context.Context, owner string) ([]string, error
 func (k *kernel) waitUp(ctx context.Context, name string, port bool) error {
 	up := func(l *rtnl.Link) bool {
 		const disabled = 0 // BR_STATE_DISABLED
-		return l.OperState == operUp && (!port || l.Port != nil && value(l.Port.State) != disabled)
+		return carries(l) && (!port || l.Port != nil && value(l.Port.State) != disabled)
 	}
 	l, err := k.node.conn.LinkByName(ctx, name)
 	if err != nil || up(&l) {
@@ -164,7 +166,16 @@ func (k *kernel) waitUp(ctx context.Context, name string, port bool) error {
 	return err
 }
 
-// operUp is IF_OPER_UP (RFC 2863, include/uapi/linux/if.h).
-const operUp = 6
+// Operational states (RFC 2863, include/uapi/linux/if.h).
+const (
+	operUnknown = 0
+	operUp      = 6
+)
+
+// carries reports whether a link carries packets. One that never was without a carrier, such as a bridge before its first port, has no
+// state.
+func carries(l *rtnl.Link) bool {
+	return l.OperState == operUp || l.OperState == operUnknown && l.Flags&unix.IFF_LOWER_UP != 0 && l.Up()
+}
 
 func ptr[T any](v T) *T { return &v }

@@ -144,12 +144,9 @@ func TestBorrowedBridge(t *testing.T) {
 	require.Equal(t, settings(before), settings(in(t, n.ns, "ip", "-d", "link", "show", "cni0")), "all else is as it was")
 }
 
-// settings are the words of a link's description that are no state of the moment.
-func settings(link string) string {
-	for _, timer := range []string{"hello_timer", "tcn_timer", "topology_change_timer", "gc_timer", "state", "ageing_timer"} {
-		link = regexp.MustCompile(timer+` +\S+`).ReplaceAllString(link, "")
-	}
-	return link[strings.Index(link, "mtu"):]
+// settings are what a description of a link says that somebody has set.
+func settings(link string) []string {
+	return regexp.MustCompile(`(mtu|ether|ageing_time|vlan_filtering|mcast_snooping|nf_call_iptables|group_fwd_mask|alias) \S+`).FindAllString(link, -1)
 }
 
 // requireVLANs skips the test where bridges cannot filter VLANs.
