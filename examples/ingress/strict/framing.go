@@ -61,9 +61,13 @@ func (f *framing) take(p []byte) (good int, fault string) {
 				}
 				return len(p), ""
 			}
-			f.line = append(f.line, p[i:i+end]...)
+			line := p[i : i+end]
+			if len(f.line) > 0 {
+				f.line = append(f.line, line...)
+				line = f.line
+			}
 			i += end + 1
-			if fault := f.end(); fault != "" {
+			if fault := f.end(line); fault != "" {
 				return good, fault
 			}
 		}
@@ -78,8 +82,8 @@ func (f *framing) take(p []byte) (good int, fault string) {
 func (f *framing) next() { *f = framing{line: f.line[:0], length: -1, begun: true} }
 
 // end is the end of a line.
-func (f *framing) end() string {
-	line, ok := bytes.CutSuffix(f.line, []byte("\r"))
+func (f *framing) end(line []byte) string {
+	line, ok := bytes.CutSuffix(line, []byte("\r"))
 	if !ok {
 		return "a line ends without a carriage return"
 	}
@@ -132,9 +136,9 @@ func (f *framing) header(line []byte) string {
 	if fault != "" {
 		return fault
 	}
-	switch strings.ToLower(name) {
-	case "content-length":
-		n, err := strconv.ParseUint(value, 10, 63)
+	switch {
+	case is(name, "Content-Length"):
+		n, err := strconv.ParseUint(string(value), 10, 63)
 		if err != nil || value[0] == '+' {
 			return "Content-Length is not a number"
 		}
@@ -142,8 +146,8 @@ func (f *framing) header(line []byte) string {
 			return "more than one Content-Length"
 		}
 		f.length = int64(n)
-	case "transfer-encoding":
-		if f.coding || !strings.EqualFold(value, "chunked") {
+	case is(name, "Transfer-Encoding"):
+		if f.coding || !is(value, "chunked") {
 			return "a Transfer-Encoding other than chunked"
 		}
 		f.coding = true
@@ -180,19 +184,30 @@ func (f *framing) chunk(line []byte) string {
 	return ""
 }
 
+// is compares whatever the letters' case.
+func is(b []byte, s string) bool { return len(b) == len(s) && strings.EqualFold(string(b), s) }
+
+// token has the characters that a header's name may have (RFC 9110, 5.6.2).
+var token = func() (is [256]bool) {
+	for c := byte('!'); c < 0x7f; c++ {
+		is[c] = strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) < 0
+	}
+	return is
+}()
+
 // field splits a header line (RFC 9110, 5.5 and 5.6.2; RFC 9112, 5.1 and 5.2).
-func field(line []byte) (name, value, fault string) {
+func field(line []byte) (name, value []byte, fault string) {
 	if line[0] == ' ' || line[0] == '\t' {
-		return "", "", "a header line goes on in the next"
+		return nil, nil, "a header line goes on in the next"
 	}
-	n, v, ok := bytes.Cut(line, []byte(":"))
-	if !ok || len(n) == 0 {
-		return "", "", "a header line without a name and a colon"
+	colon := bytes.IndexByte(line, ':')
+	if colon < 1 {
+		return nil, nil, "a header line without a name and a colon"
 	}
-	for _, c := range n {
-		if c <= ' ' || c >= 0x7f || strings.IndexByte(`"(),/:;<=>?@[\]{}`, c) >= 0 {
-			return "", "", "a header name with a character that none may have"
+	for _, c := range line[:colon] {
+		if !token[c] {
+			return nil, nil, "a header name with a character that none may have"
 		}
 	}
-	return string(n), strings.Trim(string(v), " \t"), ""
+	return line[:colon], bytes.Trim(line[colon+1:], " \t"), ""
 }

@@ -30,6 +30,7 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 // Transport carries requests to endpoints of backends. Its connections are kept and used again.
 type Transport struct {
 	transports [3]*http.Transport // by Protocol
+	direct     direct             // for simple requests of HTTP/1
 }
 
 // NewTransport returns a Transport that connects with dial, nil for the process's own network.
@@ -37,7 +38,7 @@ func NewTransport(dial Dial) *Transport {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext
 	}
-	t := &Transport{}
+	t := &Transport{direct: direct{dial: dial}}
 	for p := range t.transports {
 		t.transports[p] = &http.Transport{
 			DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -79,6 +80,7 @@ func (t *Transport) Close() {
 	for _, transport := range t.transports {
 		transport.CloseIdleConnections()
 	}
+	t.direct.close()
 }
 
 // RoundTrip sends a request to an endpoint of a backend, and sets at to the last that it was sent to, unless at is nil. The body
@@ -132,7 +134,13 @@ func (t *Transport) one(r *http.Request, e *Endpoint) (*http.Response, error) {
 		protocol = H2C // gRPC has no other
 	}
 	e.underWay.Add(1)
-	response, err := t.transports[protocol].RoundTrip(out)
+	var response *http.Response
+	var err error
+	if protocol == HTTP1 && fits(out) {
+		response, err = t.direct.RoundTrip(out, e.Address)
+	} else {
+		response, err = t.transports[protocol].RoundTrip(out)
+	}
 	if err != nil {
 		e.underWay.Add(-1)
 		return nil, err
