@@ -52,17 +52,33 @@ func (p *Proxy) inbound(ctx context.Context, c net.Conn) {
 	p.authenticated(ctx, a, &policy)
 }
 
+// A proxy of the mesh begins its handshake at once. So a server that speaks
+// first is not heard at a permissive port until it is clear that none comes:
+// after a moment, and later if the client is a pod of the mesh.
+const (
+	holdOthers = 20 * time.Millisecond
+	holdMesh   = time.Second
+)
+
 // maybeClear serves a connection to a permissive port: one of the mesh, or in
 // clear, in which case either side may speak first. TLS that is not the mesh's
 // is the application's, and passes.
 func (p *Proxy) maybeClear(ctx context.Context, a arrival, policy *Policy) {
 	const meshTLS = stream.Protocol(100) // beside the ones there are
+	wait := p.habits.dial(a.to)
+	wait.hold = holdOthers
+	if p.meshed(a.from.Addr()) {
+		wait.hold = holdMesh
+	}
 	declared := p.config.Resolver.Resolve(a.to).Protocol
-	out, err := race(ctx, a.conn, p.habits.speaksHTTP(a.to), p.application(a), func(b []byte) (stream.Protocol, bool) {
+	out, err := race(ctx, a.conn, wait, p.application(a), func(b []byte) (stream.Protocol, bool) {
 		if is, more := isTLS(b); is || more {
 			return meshTLS, more
 		}
-		if declared != stream.Unknown || p.handler == nil {
+		switch {
+		case p.handler == nil:
+			return stream.TCP, false
+		case declared != stream.Unknown:
 			return declared, false
 		}
 		return detect(b)
@@ -89,6 +105,16 @@ func (p *Proxy) maybeClear(ctx context.Context, a arrival, policy *Policy) {
 		p.habits.learn(a.to, out.protocol)
 		p.requests(ctx, stream.Inbound, out.protocol, a)
 	}
+}
+
+// meshed says whether a pod of the mesh has the address.
+func (p *Proxy) meshed(a netip.Addr) bool {
+	for _, e := range p.config.Resolver.Resolve(netip.AddrPortFrom(a, 0)).Endpoints {
+		if e.Workload != nil && e.Workload.Meshed {
+			return true
+		}
+	}
+	return false
 }
 
 // authenticated serves a connection that begins with a TLS handshake.
@@ -122,7 +148,7 @@ func (p *Proxy) authenticated(ctx context.Context, a arrival, policy *Policy) {
 	case protocol != stream.Unknown:
 		p.requests(ctx, stream.Inbound, protocol, a)
 	default:
-		out, err := race(ctx, t, p.habits.speaksHTTP(a.to), p.application(a), detect)
+		out, err := race(ctx, t, p.habits.dial(a.to), p.application(a), detect)
 		if err != nil {
 			p.refuse(stream.Inbound, t, refusedUnreachable, "to", a.to, "error", err)
 			return

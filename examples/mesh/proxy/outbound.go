@@ -46,7 +46,7 @@ func (p *Proxy) outbound(ctx context.Context, c net.Conn) {
 	case stream.TCP:
 		out.server.Conn, out.secure, err = connect(ctx)
 	case stream.Unknown:
-		if out, err = race(ctx, c, p.habits.speaksHTTP(to), connect, detect); err == nil {
+		if out, err = race(ctx, c, p.habits.dial(to), connect, detect); err == nil {
 			p.habits.learn(to, out.protocol)
 		}
 	}

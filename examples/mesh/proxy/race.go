@@ -21,6 +21,17 @@ const (
 	head = 10 * time.Millisecond
 )
 
+// waits are what a race waits for.
+type waits struct {
+	// dial is how long a client is given to speak before the server is
+	// connected to.
+	dial time.Duration
+
+	// hold is how long a client is given to speak before it is shown what the
+	// server said first.
+	hold time.Duration
+}
+
 // outcome is what a race has found out.
 type outcome struct {
 	// protocol is HTTP1 or HTTP2 if the client speaks it; client has its first
@@ -35,9 +46,9 @@ type outcome struct {
 type connecting func(ctx context.Context) (c net.Conn, secure bool, err error)
 
 // race finds out who speaks first. classify looks at the client's first bytes;
-// TCP means that they pass. The server is connected to at once, or a moment
-// later if wait is set, so that it can speak first.
-func race(ctx context.Context, client net.Conn, wait bool, connect connecting, classify func([]byte) (stream.Protocol, bool)) (outcome, error) {
+// TCP means that they pass. The server is connected to at once, as far as wait
+// does not say otherwise, so that it can speak first.
+func race(ctx context.Context, client net.Conn, wait waits, connect connecting, classify func([]byte) (stream.Protocol, bool)) (outcome, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type dialed struct {
@@ -48,19 +59,19 @@ func race(ctx context.Context, client net.Conn, wait bool, connect connecting, c
 	var (
 		said     = listen(client)
 		heard    []byte // of the client, when not all of its first line
-		begin    = time.NewTimer(0)
+		begin    = time.NewTimer(wait.dial)
+		shown    = time.Now().Add(wait.hold)
+		show     <-chan time.Time
 		giveUp   <-chan time.Time
 		reached  chan dialed
 		server   net.Conn
-		answered <-chan begun
+		answered <-chan begun // what the server says first
+		listens  <-chan begun // the same, until it was heard
 		secure   bool
 		passes   = make(chan begun, 1) // what passes of the client first
 		decided  bool
 	)
 	defer begin.Stop()
-	if wait {
-		begin.Reset(head)
-	}
 	dial := func() {
 		if reached != nil {
 			return
@@ -85,7 +96,11 @@ func race(ctx context.Context, client net.Conn, wait bool, connect connecting, c
 			}()
 		}
 	}
-	tcp := func(first <-chan begun) outcome {
+	tcp := func() outcome {
+		first := (<-chan begun)(passes)
+		if said != nil {
+			first = join(heard, said)
+		}
 		return outcome{protocol: stream.TCP, client: side{client, first}, server: side{server, answered}, secure: secure}
 	}
 	for {
@@ -119,7 +134,7 @@ func race(ctx context.Context, client net.Conn, wait bool, connect connecting, c
 			}
 			dial()
 			if server != nil {
-				return tcp(passes), nil
+				return tcp(), nil
 			}
 		case <-giveUp:
 			giveUp = nil
@@ -127,7 +142,7 @@ func race(ctx context.Context, client net.Conn, wait bool, connect connecting, c
 				dial()
 				decided = true
 				if server != nil {
-					return tcp(join(heard, said)), nil
+					return tcp(), nil
 				}
 			}
 		case d := <-reached:
@@ -137,19 +152,21 @@ func race(ctx context.Context, client net.Conn, wait bool, connect connecting, c
 			server, secure, reached = d.conn, d.secure, make(chan dialed)
 			answered = listen(server)
 			if decided {
-				if said != nil {
-					return tcp(join(heard, said)), nil
-				}
-				return tcp(passes), nil
+				return tcp(), nil
 			}
-		case b := <-answered:
+			listens = answered
+		case b := <-listens:
+			listens = nil
 			again := make(chan begun, 1)
 			again <- b
 			answered = again
-			if said != nil {
-				return tcp(join(heard, said)), nil
+			if left := time.Until(shown); left > 0 {
+				show = time.After(left)
+				continue
 			}
-			return tcp(passes), nil
+			return tcp(), nil
+		case <-show:
+			return tcp(), nil
 		}
 	}
 }
@@ -165,6 +182,14 @@ func join(heard []byte, said <-chan begun) <-chan begun {
 		all <- begun{append(heard[:len(heard):len(heard)], b.data...), b.err}
 	}()
 	return all
+}
+
+// dial is how long to wait before a server is connected to.
+func (h *habits) dial(to netip.AddrPort) waits {
+	if h.speaksHTTP(to) {
+		return waits{dial: head}
+	}
+	return waits{}
 }
 
 // habits remembers of destinations whether HTTP was spoken last. It only

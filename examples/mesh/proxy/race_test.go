@@ -30,7 +30,7 @@ func ends(t *testing.T) (near, far net.Conn) {
 
 // start runs a race of a client against a server; slow holds the connection to
 // the server back until it is closed.
-func start(t *testing.T, wait bool, slow <-chan struct{}) (client, server net.Conn, dialed <-chan struct{}, done <-chan outcome) {
+func start(t *testing.T, wait waits, slow <-chan struct{}) (client, server net.Conn, dialed <-chan struct{}, done <-chan outcome) {
 	t.Helper()
 	near, client := ends(t)
 	toServer, server := ends(t)
@@ -76,7 +76,7 @@ func passes(t *testing.T, o outcome, client, server net.Conn, fromClient, fromSe
 
 func TestRaceServerFirst(t *testing.T) {
 	t.Parallel()
-	for _, wait := range []bool{false, true} {
+	for _, wait := range []waits{{}, {dial: head}, {hold: 30 * time.Millisecond}} {
 		client, server, _, done := start(t, wait, nil)
 		_, err := io.WriteString(server, "220 hello\r\n")
 		require.NoError(t, err)
@@ -87,7 +87,7 @@ func TestRaceServerFirst(t *testing.T) {
 func TestRaceClientFirst(t *testing.T) {
 	t.Parallel()
 	slow := make(chan struct{})
-	client, server, dialed, done := start(t, false, slow)
+	client, server, dialed, done := start(t, waits{}, slow)
 	_, err := io.WriteString(client, "PING\r\n")
 	require.NoError(t, err)
 	<-dialed
@@ -98,7 +98,7 @@ func TestRaceClientFirst(t *testing.T) {
 // Bytes in pieces, that turn out to be HTTP, or not to.
 func TestRacePieces(t *testing.T) {
 	t.Parallel()
-	client, _, _, done := start(t, true, make(chan struct{}))
+	client, _, _, done := start(t, waits{dial: head}, make(chan struct{}))
 	for _, piece := range []string{"GE", "T / HT", "TP/1.1\r\n"} {
 		_, err := io.WriteString(client, piece)
 		require.NoError(t, err)
@@ -111,7 +111,7 @@ func TestRacePieces(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "GET / HTTP/1.1\r\n", string(got))
 
-	client, server, _, done := start(t, false, nil)
+	client, server, _, done := start(t, waits{}, nil)
 	for _, piece := range []string{"GET ", "key\r\n"} {
 		_, err := io.WriteString(client, piece)
 		require.NoError(t, err)
@@ -124,7 +124,7 @@ func TestRacePieces(t *testing.T) {
 // speaks meanwhile.
 func TestRaceUnfinished(t *testing.T) {
 	t.Parallel()
-	client, server, _, done := start(t, false, nil)
+	client, server, _, done := start(t, waits{}, nil)
 	_, err := io.WriteString(client, "GET /a")
 	require.NoError(t, err)
 	began := time.Now()
@@ -132,7 +132,7 @@ func TestRaceUnfinished(t *testing.T) {
 	require.Less(t, time.Since(began), 10*unfinished)
 	passes(t, o, client, server, "GET /a", "")
 
-	client, server, _, done = start(t, false, nil)
+	client, server, _, done = start(t, waits{}, nil)
 	_, err = io.WriteString(client, "USER ")
 	require.NoError(t, err)
 	_, err = io.WriteString(server, "220\r\n")
@@ -144,7 +144,7 @@ func TestRaceUnfinished(t *testing.T) {
 // that is the habit.
 func TestRaceHabit(t *testing.T) {
 	t.Parallel()
-	client, _, dialed, done := start(t, true, nil)
+	client, _, dialed, done := start(t, waits{dial: head}, nil)
 	_, err := io.WriteString(client, preface)
 	require.NoError(t, err)
 	require.Equal(t, stream.HTTP2, (<-done).protocol)
@@ -162,22 +162,44 @@ func TestRaceHabit(t *testing.T) {
 	require.False(t, h.speaksHTTP(to))
 }
 
+// A server's first words are held back from a client that speaks meanwhile.
+func TestRaceHold(t *testing.T) {
+	t.Parallel()
+	client, server, dialed, done := start(t, waits{hold: time.Minute}, nil)
+	<-dialed
+	_, err := io.WriteString(server, "220 hello\r\n")
+	require.NoError(t, err)
+	time.Sleep(20 * time.Millisecond)
+	_, err = io.WriteString(client, "GET / HTTP/1.1\r\n")
+	require.NoError(t, err)
+	require.Equal(t, stream.HTTP1, (<-done).protocol)
+
+	client, server, dialed, done = start(t, waits{hold: time.Minute}, nil)
+	<-dialed
+	_, err = io.WriteString(server, "220 hello\r\n")
+	require.NoError(t, err)
+	time.Sleep(20 * time.Millisecond)
+	_, err = io.WriteString(client, "EHLO a\r\n")
+	require.NoError(t, err)
+	passes(t, <-done, client, server, "EHLO a\r\n", "220 hello\r\n")
+}
+
 func TestRaceUnreachable(t *testing.T) {
 	t.Parallel()
 	near, _ := ends(t)
-	_, err := race(t.Context(), near, false, func(context.Context) (net.Conn, bool, error) { return nil, false, errors.New("no way") }, detect)
+	_, err := race(t.Context(), near, waits{}, func(context.Context) (net.Conn, bool, error) { return nil, false, errors.New("no way") }, detect)
 	require.EqualError(t, err, "no way")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	near, _ = ends(t)
-	_, err = race(ctx, near, true, func(ctx context.Context) (net.Conn, bool, error) { return nil, false, ctx.Err() }, detect)
+	_, err = race(ctx, near, waits{dial: head}, func(ctx context.Context) (net.Conn, bool, error) { return nil, false, ctx.Err() }, detect)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
 // A client that ends its side before it says anything.
 func TestRaceSilence(t *testing.T) {
 	t.Parallel()
-	client, server, _, done := start(t, false, nil)
+	client, server, _, done := start(t, waits{}, nil)
 	require.NoError(t, client.(*net.TCPConn).CloseWrite())
 	o := <-done
 	go func() { _, _, _ = pass(o.client, o.server) }()
