@@ -14,22 +14,30 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/podplumb/podplumb/examples/ingress/proxy"
+	"github.com/podplumb/podplumb/examples/ingress/route"
 	"github.com/podplumb/podplumb/examples/internal/source"
 )
 
-// cutRequest separates the flags from "route [METHOD] HOST/PATH [NAME:VALUE...]".
-func cutRequest(args []string) (request, flags []string) {
-	if i := slices.Index(args, "route"); i >= 0 {
-		return args[i+1:], args[:i]
+// cutRequest separates the flags from "route [METHOD] HOST/PATH [NAME:VALUE...]" or "status".
+func cutRequest(args []string) (verb string, request, flags []string) {
+	for i, arg := range args {
+		if arg == "route" || arg == "status" {
+			return arg, args[i+1:], args[:i]
+		}
 	}
-	return nil, args
+	return "", nil, args
 }
 
-// explain says which rule and which endpoints a request meets.
-func explain(ctx context.Context, o *options, request []string, stdout io.Writer, log *slog.Logger) error {
-	r, err := parseRequest(request)
-	if err != nil {
-		return err
+// explain says which rule and which endpoints a request meets, or the status of what the Gateway API has.
+func explain(ctx context.Context, o *options, verb string, request []string, stdout io.Writer, log *slog.Logger) error {
+	var r *http.Request
+	if verb == "route" {
+		var err error
+		if r, err = parseRequest(request); err != nil {
+			return err
+		}
+	} else if len(request) > 0 {
+		return fmt.Errorf("status: unexpected argument %q", request[0])
 	}
 	objects, err := source.Choose(o.directory, o.kubeconfig, o.master, "podplumb-ingress")
 	if err != nil {
@@ -44,6 +52,7 @@ func explain(ctx context.Context, o *options, request []string, stdout io.Writer
 		default:
 		}
 	}, log)
+	w.gateways.config.Addresses = o.pool
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.follow(ctx, objects) })
 	group.Go(func() error { return w.publish(ctx) })
@@ -52,7 +61,13 @@ func explain(ctx context.Context, o *options, request []string, stdout io.Writer
 		select {
 		case <-ctx.Done():
 		case s := <-snapshots:
-			tellRoute(stdout, s, r)
+			if r != nil {
+				tellRoute(stdout, s, r)
+				return nil
+			}
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			fmt.Fprint(stdout, w.gateways.model.Describe())
 		}
 		return nil
 	})
@@ -88,24 +103,31 @@ func tellRoute(stdout io.Writer, s *proxy.Snapshot, r *http.Request) {
 	}
 	rule := s.Routes.Find(r, host)
 	if rule == nil {
-		fmt.Fprintln(stdout, "no rule for this host and path: 404")
+		if !tellGatewayRoutes(stdout, s, r, host) {
+			fmt.Fprintln(stdout, "no rule for this host and path: 404")
+		}
 		return
 	}
 	fmt.Fprintf(stdout, "%s\n", rule.Origin)
 	for _, b := range rule.To.Backends {
-		fmt.Fprintf(stdout, "  Service %s/%s, port %s", b.Backend.Namespace, b.Backend.Service, b.Backend.Port)
-		switch endpoints, ok := s.Endpoints.Endpoints(b.Backend); {
-		case !ok:
-			fmt.Fprintln(stdout, ": there is no such Service or port: 503")
-		case len(endpoints) == 0:
-			fmt.Fprintln(stdout, ": no endpoint is ready: 503")
-		default:
-			var all []string
-			for _, e := range endpoints {
-				all = append(all, e.Address.String())
-			}
-			slices.Sort(all)
-			fmt.Fprintf(stdout, " (%s): %s\n", endpoints[0].Protocol, strings.Join(all, ", "))
+		tellBackend(stdout, s, b.Backend, "")
+	}
+	tellGatewayRoutes(stdout, s, r, host)
+}
+
+func tellBackend(stdout io.Writer, s *proxy.Snapshot, b route.Backend, share string) {
+	fmt.Fprintf(stdout, "  %sService %s/%s, port %s", share, b.Namespace, b.Service, b.Port)
+	switch endpoints, ok := s.Endpoints.Endpoints(b); {
+	case !ok:
+		fmt.Fprintln(stdout, ": there is no such Service or port: 503")
+	case len(endpoints) == 0:
+		fmt.Fprintln(stdout, ": no endpoint is ready: 503")
+	default:
+		var all []string
+		for _, e := range endpoints {
+			all = append(all, e.Address.String())
 		}
+		slices.Sort(all)
+		fmt.Fprintf(stdout, " (%s): %s\n", endpoints[0].Protocol, strings.Join(all, ", "))
 	}
 }

@@ -40,16 +40,19 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-// A client asks a node, whose ingress asks pods, over both families; the manifests change meanwhile.
-func TestNodeAndPods(t *testing.T) {
+// topology is a client, a node and a pod, in namespaces of their own, each with both families. The pod has a server at each of two
+// ports.
+func topology(t *testing.T, name string) (node, client *netns.NS) {
+	t.Helper()
 	kerneltest.Require(t)
-	create := func(name string) *netns.NS {
-		ns, err := netns.Create(name)
+	create := func(of string) *netns.NS {
+		of = "podplumb-" + name + "-" + of
+		ns, err := netns.Create(of)
 		require.NoError(t, err)
-		t.Cleanup(func() { _ = ns.Close(); require.NoError(t, netns.Remove(name)) })
+		t.Cleanup(func() { _ = ns.Close(); require.NoError(t, netns.Remove(of)) })
 		return ns
 	}
-	node, pod, client := create("podplumb-ingress-node"), create("podplumb-ingress-pod"), create("podplumb-ingress-client")
+	node, pod, client := create("node"), create("pod"), create("client")
 	links, err := veth.New(veth.Config{NetNS: node})
 	require.NoError(t, err)
 	defer links.Close()
@@ -71,6 +74,23 @@ func TestNodeAndPods(t *testing.T) {
 		go func() { _ = s.Serve(l) }()
 		t.Cleanup(func() { _ = s.Close() })
 	}
+	return node, client
+}
+
+// run runs the ingress until the test ends, and returns what it writes.
+func run(t *testing.T, args ...string) (stdout, stderr *buffer) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan int)
+	stdout, stderr = new(buffer), new(buffer)
+	go func() { done <- main.Run(ctx, args, stdout, stderr) }()
+	t.Cleanup(func() { cancel(); require.Zero(t, <-done, stderr.String()) })
+	return stdout, stderr
+}
+
+// A client asks a node, whose ingress asks pods, over both families; the manifests change meanwhile.
+func TestNodeAndPods(t *testing.T) {
+	node, client := topology(t, "ingress")
 	dir := t.TempDir()
 	manifest := func(address, port string) {
 		family := "IPv4"
@@ -98,12 +118,7 @@ endpoints: [{addresses: ["%s"]}]
 	}
 	manifest("10.1.0.2", "8081")
 
-	ctx, cancel := context.WithCancel(t.Context())
-	stdout, stderr, done := new(buffer), new(buffer), make(chan int)
-	go func() {
-		done <- main.Run(ctx, []string{"-f", dir, "-netns", node.Path(), "-http", ":80"}, stdout, stderr)
-	}()
-	t.Cleanup(func() { cancel(); require.Zero(t, <-done, stderr.String()) })
+	stdout, _ := run(t, "-f", dir, "-netns", node.Path(), "-http", ":80")
 
 	outside := &http.Client{Transport: &http.Transport{DialContext: client.DialContext, DisableKeepAlives: true}, Timeout: 20 * time.Second}
 	ask := func(address string) string {
@@ -130,12 +145,20 @@ endpoints: [{addresses: ["%s"]}]
 func TestReadme(t *testing.T) {
 	t.Parallel()
 	machine := &kerneltest.Machine{Name: "ingress"}
-	for _, request := range []string{"shop.example/api/v1/orders", "shop.example/web/js/app.js", "other.example/"} {
+	for _, command := range []string{
+		"-f shop route shop.example/api/v1/orders", "-f shop route shop.example/web/js/app.js", "-f shop route other.example/",
+		"-f gatewayshop -gateway-address 192.0.2.0/28 status",
+		"-f gatewayshop -gateway-address 192.0.2.0/28 route shop.example/api/v1/orders",
+		"-f gatewayshop -gateway-address 192.0.2.0/28 route shop.example/web/cart",
+		"-f gatewayshop -gateway-address 192.0.2.0/28 route shop.example/web/js/app.js",
+		"-f gatewayshop -gateway-address 192.0.2.0/28 route shop.example/shop/cart",
+		"-f gatewayshop -gateway-address 192.0.2.0/28 route POST grpc.shop.example/shop.Cart/Add",
+	} {
 		var out, errs strings.Builder
-		require.Zero(t, main.Run(t.Context(), []string{"-f", "shop", "route", request}, &out, &errs), errs.String())
+		require.Zero(t, main.Run(t.Context(), strings.Fields(command), &out, &errs), errs.String())
 		readme, err := os.ReadFile("README.md")
 		require.NoError(t, err)
-		machine.Readme(t, string(readme), "go run ./examples/ingress -f examples/ingress/shop route "+request, "ingress", out.String())
+		machine.Readme(t, string(readme), "go run ./examples/ingress "+strings.Replace(command, "-f ", "-f examples/ingress/", 1), "ingress", out.String())
 	}
 }
 
@@ -148,6 +171,7 @@ func TestUsage(t *testing.T) {
 		"what is missing is":        {"-f", "shop", "route"},
 		"is no header":              {"-f", "shop", "route", "a.b/", "x"},
 		"unexpected argument":       {"-f", "shop", "extra"},
+		"status: unexpected":        {"-f", "shop", "status", "extra"},
 	} {
 		var errs strings.Builder
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

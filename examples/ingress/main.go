@@ -1,8 +1,10 @@
 // The ingress example leads HTTP requests from outside to Services by host and path, as Ingress objects say
-// (networking.k8s.io/v1).
+// (networking.k8s.io/v1), and as Gateways and routes of the Gateway API do (gateway.networking.k8s.io/v1).
 //
 //	ingress -f DIR -http :80 -https :443           follow a directory of manifests
 //	ingress -kubeconfig FILE -address 192.0.2.10   follow an API server, and write the address into the status of Ingresses
+//	ingress -kubeconfig FILE -gateway-address 192.0.2.16/28     serve Gateways, each at an address of its own
+//	ingress -f DIR status                          say the status of Gateways and routes
 //	ingress -f DIR route shop.example/api/v1       say which rule and which endpoints a request meets
 package main
 
@@ -68,15 +70,15 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.traces, "traces", "", "where spans go: URL of a collector that speaks OTLP, such as http://127.0.0.1:4318/v1/traces, a file, or - for the standard output")
 	flags.Float64Var(&o.share, "trace-share", 1, "share of the traces that begin here and are kept, from 0 to 1")
 	flags.BoolVar(&o.quiet, "quiet", false, "no access log")
-	request, args := cutRequest(args)
+	verb, request, args := cutRequest(args)
 	if code, ok := run.Parse(flags, args, stderr); !ok {
 		return code
 	}
 	log := slog.New(slog.NewTextHandler(stderr, nil))
 	do := serve
-	if request != nil {
+	if verb != "" {
 		do = func(ctx context.Context, o *options, _ io.Writer, log *slog.Logger) error {
-			return explain(ctx, o, request, stdout, log)
+			return explain(ctx, o, verb, request, stdout, log)
 		}
 	}
 	if err := do(ctx, &o, stdout, log); err != nil {

@@ -85,9 +85,11 @@ func (g *gateway) draw(pool []netip.Prefix, used map[netip.Addr]bool) {
 	}
 }
 
+// firstFree passes over the addresses that mean a network itself and, in IPv4, all of it (RFC 4291, 2.6.1; RFC 919).
 func firstFree(p netip.Prefix, used map[netip.Addr]bool) netip.Addr {
+	network := p.Bits() < p.Addr().BitLen()-1
 	for a := p.Masked().Addr(); a.IsValid() && p.Contains(a); a = a.Next() {
-		if !used[a] {
+		if !used[a] && !(network && (a == p.Masked().Addr() || a.Is4() && !p.Contains(a.Next()))) {
 			return a
 		}
 	}

@@ -17,36 +17,37 @@ import (
 // tells why a port could not be opened, and returns nil for one that is open.
 func (m *Model) Status(closed func(netip.AddrPort) error, now metav1.Time) []runtime.Object {
 	var wrong []runtime.Object
+	m.each(closed, now, func(have, want runtime.Object) {
+		if !equality.Semantic.DeepEqual(have, want) {
+			wrong = append(wrong, want)
+		}
+	})
+	return wrong
+}
+
+// each calls f with every object and its copy with the status that it should have.
+func (m *Model) each(closed func(netip.AddrPort) error, now metav1.Time, f func(have, want runtime.Object)) {
 	for _, c := range m.classes {
 		next := c.DeepCopy()
 		next.Status = m.classStatus(c, now)
-		if !equality.Semantic.DeepEqual(c.Status, next.Status) {
-			wrong = append(wrong, next)
-		}
+		f(c, next)
 	}
 	for _, g := range m.gateways {
 		next := g.DeepCopy()
 		next.Status = g.status(closed, now)
-		if !equality.Semantic.DeepEqual(g.Status, next.Status) {
-			wrong = append(wrong, next)
-		}
+		f(g.Gateway, next)
 	}
 	for _, r := range m.routes {
 		if r.http != nil {
-			if parents := m.parents(r, r.http.Status.Parents, now); !equality.Semantic.DeepEqual(parents, r.http.Status.Parents) {
-				next := r.http.DeepCopy()
-				next.Status.Parents = parents
-				wrong = append(wrong, next)
-			}
+			next := r.http.DeepCopy()
+			next.Status.Parents = m.parents(r, r.http.Status.Parents, now)
+			f(r.http, next)
 			continue
 		}
-		if parents := m.parents(r, r.grpc.Status.Parents, now); !equality.Semantic.DeepEqual(parents, r.grpc.Status.Parents) {
-			next := r.grpc.DeepCopy()
-			next.Status.Parents = parents
-			wrong = append(wrong, next)
-		}
+		next := r.grpc.DeepCopy()
+		next.Status.Parents = m.parents(r, r.grpc.Status.Parents, now)
+		f(r.grpc, next)
 	}
-	return wrong
 }
 
 // conditions are made anew with every look; those that have not turned keep the time at which they did.
