@@ -41,6 +41,9 @@ func BenchmarkRequests(b *testing.B) {
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		b.Skip("haproxy is not here (apt-get install haproxy)")
 	}
+	if v := os.Getenv("BENCHPROCS"); v != "" {
+		os.Setenv("GOMAXPROCS", v)
+	}
 	bed := newBed(b, sidecarMode, "client@a", "server@b", "-plain@a", "-peer@b")
 	address := bed.service("server", "server", 10, "http", 80, 8080)
 	bed.enrol()

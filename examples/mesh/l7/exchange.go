@@ -288,16 +288,16 @@ func (x *exchange) endSpan(response *http.Response, err error) {
 
 // verdict says whether the endpoint is to blame.
 func verdict(response *http.Response, err error) upstream.Verdict {
-	var body *upstream.BodyError
 	switch {
-	case err == nil && response == nil:
-		return upstream.Neither
 	case err == nil && response.StatusCode >= 500 && response.StatusCode != http.StatusNotImplemented:
 		return upstream.Failure
 	case err == nil && slices.Contains(faulty, grpcStatusOf(response)):
 		return upstream.Failure
 	case err == nil:
 		return upstream.Success
+	}
+	var body *upstream.BodyError
+	switch {
 	case errors.As(err, &body), errors.Is(err, context.Canceled), errors.Is(err, upstream.ErrOverflow), errors.Is(err, errRequestTime), errors.Is(err, upstream.ErrClosed):
 		return upstream.Neither
 	}

@@ -40,6 +40,9 @@ func (x *exchange) again(response *http.Response, err error) bool {
 }
 
 func (x *exchange) wanted(response *http.Response, err error) bool {
+	if err == nil && response.StatusCode < 400 && !x.grpc && (x.retry == nil || !x.retry.On(response.StatusCode)) {
+		return false // as nearly always
+	}
 	var notSent *upstream.NotSent
 	var stale *upstream.Stale
 	var reset http2.StreamError
