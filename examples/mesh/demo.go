@@ -23,6 +23,7 @@ import (
 	"github.com/podplumb/podplumb/examples/internal/source"
 	"github.com/podplumb/podplumb/examples/mesh/agent"
 	"github.com/podplumb/podplumb/examples/mesh/identity"
+	"github.com/podplumb/podplumb/examples/mesh/l7"
 	"github.com/podplumb/podplumb/examples/mesh/lab"
 	"github.com/podplumb/podplumb/examples/mesh/proxy"
 	"github.com/podplumb/podplumb/examples/mesh/stream"
@@ -194,7 +195,7 @@ func (d *demo) enrol(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if d.requests, err = newRequests(ctx, trace.Config{File: filepath.Join(d.dir, traceFile), Ratio: 1}, registry, d.log); err != nil {
+	if d.requests, err = newRequests(ctx, trace.Config{File: filepath.Join(d.dir, traceFile), Ratio: 1}, l7.Config{}, registry, d.log); err != nil {
 		return "", err
 	}
 	failed := func(err error) { d.log.Error("the last good state counts", "fault", err) }

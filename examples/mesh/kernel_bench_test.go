@@ -34,15 +34,12 @@ const (
 )
 
 // BenchmarkRequests compares two proxies in a row with two of haproxy's, both with mutual TLS 1.3 between them and keeping
-// their connections: a client and a server in pods of two nodes, on the same machine, in the same run. Each way has its turn
+// their connections, and each on one processor: a client and a server in pods of two nodes, on the same machine, in the same run. Each way has its turn
 // in each round. The figures are ratios: what ours adds to the time of a request against what haproxy adds, and what a
 // request costs the proxies in processor time.
 func BenchmarkRequests(b *testing.B) {
 	if _, err := exec.LookPath("haproxy"); err != nil {
 		b.Skip("haproxy is not here (apt-get install haproxy)")
-	}
-	if v := os.Getenv("BENCHPROCS"); v != "" {
-		os.Setenv("GOMAXPROCS", v)
 	}
 	bed := newBed(b, sidecarMode, "client@a", "server@b", "-plain@a", "-peer@b")
 	address := bed.service("server", "server", 10, "http", 80, 8080)
@@ -134,6 +131,7 @@ func (b *bed) haproxies(from, to string) []*exec.Cmd {
 		path := filepath.Join(b.dir, pod+".cfg")
 		require.NoError(b.t, os.WriteFile(path, []byte(fmt.Sprintf(`global
   maxconn 4000
+  nbthread 1
 defaults
   mode http
   timeout connect 5s

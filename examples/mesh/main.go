@@ -15,6 +15,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +27,7 @@ import (
 	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/examples/internal/source"
 	"github.com/podplumb/podplumb/examples/mesh/proxy"
+	"github.com/podplumb/podplumb/examples/mesh/trace"
 	"github.com/podplumb/podplumb/examples/mesh/world"
 )
 
@@ -54,6 +57,7 @@ type options struct {
 	drain                         time.Duration
 	verbose                       bool
 	traces                        traceOptions
+	limits                        limitOptions
 }
 
 func (o *options) register(flags *flag.FlagSet) {
@@ -62,9 +66,10 @@ func (o *options) register(flags *flag.FlagSet) {
 	flags.StringVar(&o.master, "master", "", "address of the API server, in place of the kubeconfig's")
 	run.List(flags, "cluster", "networks of pods and Services: what is not known there is refused, and not reached in clear", &o.cluster, netip.ParsePrefix)
 	flags.StringVar(&o.nameServer, "dns", "", "capture questions to name servers and ask this one, ADDRESS:PORT")
-	flags.StringVar(&o.metrics, "metrics", "", "address for Prometheus's /metrics")
+	flags.StringVar(&o.metrics, "metrics", "", "address for Prometheus's /metrics, and /healthz, /readyz and /config")
 	flags.DurationVar(&o.drain, "drain", 10*time.Second, "how long connections have to end by themselves when this process is to end")
 	o.traces.register(flags)
+	o.limits.register(flags)
 	flags.BoolVar(&o.verbose, "v", false, "log every connection that fails")
 }
 
@@ -98,7 +103,14 @@ func (o *options) parse(ctx context.Context, stderr io.Writer) (p parsed, err er
 	if p.counts, err = proxy.NewCounts(p.registry); err != nil {
 		faults = append(faults, err)
 	}
-	if p.requests, err = newRequests(ctx, o.traces.Config, p.registry, p.log); err != nil {
+	limits, err := o.limits.config()
+	if err != nil {
+		faults = append(faults, err)
+	}
+	if o.limits.b3 {
+		o.traces.Formats = trace.B3 | trace.B3Multi
+	}
+	if p.requests, err = newRequests(ctx, o.traces.Config, limits, p.registry, p.log); err != nil {
 		faults = append(faults, err)
 	}
 	return p, errors.Join(faults...)
@@ -110,10 +122,19 @@ func (o *options) follow(ctx context.Context, group *errgroup.Group, p parsed, w
 	group.Go(func() error { return p.requests.follow(ctx, p.objects) })
 }
 
-// tell serves the counters until ctx ends.
-func tell(ctx context.Context, l net.Listener, registry *prometheus.Registry) error {
+// spaciously lets garbage grow to some times of what lives, which is little in a proxy, before it is collected; GOGC says
+// otherwise.
+func spaciously() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(400)
+	}
+}
+
+// tell serves the counters and what else there is to be known, until ctx ends.
+func (p *parsed) tell(ctx context.Context, l net.Listener) error {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
+	p.requests.admin(mux)
 	s := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	defer context.AfterFunc(ctx, func() { _ = s.Close() })()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

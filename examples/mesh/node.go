@@ -47,6 +47,7 @@ func runNode(ctx context.Context, args []string, stderr io.Writer) int {
 	if code, ok := run.Parse(flags, args, stderr); !ok {
 		return code
 	}
+	spaciously()
 	if err := o.serve(ctx, stderr); err != nil && ctx.Err() == nil {
 		return run.Explain(ctx, stderr, "mesh node", err)
 	}
@@ -99,7 +100,7 @@ func (o *nodeOptions) serve(ctx context.Context, stderr io.Writer) error {
 	group.Go(func() error { return ca.Run(ctx, failed) })
 	group.Go(func() error { return a.Run(ctx) })
 	if metrics != nil {
-		group.Go(func() error { return tell(ctx, metrics, p.registry) })
+		group.Go(func() error { return p.tell(ctx, metrics) })
 	}
 	return group.Wait()
 }

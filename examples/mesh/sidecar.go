@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/workloadapi"
@@ -20,7 +21,8 @@ import (
 
 type proxyOptions struct {
 	options
-	pod, api string
+	pod, api   string
+	processors int
 }
 
 // runProxy is the proxy of a pod, inside of it. It needs no rights.
@@ -34,9 +36,12 @@ func runProxy(ctx context.Context, args []string, stderr io.Writer) int {
 	}
 	flags.StringVar(&o.pod, "pod", pod, "this pod, as NAMESPACE/NAME")
 	flags.StringVar(&o.api, "workload-api", os.Getenv("SPIFFE_ENDPOINT_SOCKET"), "where the SPIFFE Workload API is: unix:///PATH")
+	flags.IntVar(&o.processors, "processors", 1, "how many the proxy may use at a time; 0: as many as there are")
 	if code, ok := run.Parse(flags, args, stderr); !ok {
 		return code
 	}
+	spaciously()
+	runtime.GOMAXPROCS(o.processors) // with one, no time is lost in looking for work that others have
 	if err := o.serve(ctx, stderr); err != nil && ctx.Err() == nil {
 		return run.Explain(ctx, stderr, "mesh proxy", err)
 	}
@@ -74,7 +79,7 @@ func (o *proxyOptions) serve(ctx context.Context, stderr io.Writer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	o.follow(ctx, group, p, w)
 	if metrics != nil {
-		group.Go(func() error { return tell(ctx, metrics, p.registry) })
+		group.Go(func() error { return p.tell(ctx, metrics) })
 	}
 	group.Go(func() error {
 		first, err := o.self(ctx, w)
