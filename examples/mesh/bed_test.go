@@ -32,6 +32,7 @@ import (
 	"github.com/podplumb/podplumb/examples/internal/source"
 	"github.com/podplumb/podplumb/examples/mesh/agent"
 	"github.com/podplumb/podplumb/examples/mesh/identity"
+	"github.com/podplumb/podplumb/examples/mesh/l7"
 	"github.com/podplumb/podplumb/examples/mesh/lab"
 	"github.com/podplumb/podplumb/examples/mesh/proxy"
 	"github.com/podplumb/podplumb/examples/mesh/stream"
@@ -73,6 +74,7 @@ type bed struct {
 	cluster  []netip.Prefix
 	leaf     time.Duration
 	prefix   string      // of the names of its namespaces
+	untraced bool        // sidecars
 	proxies  []*exec.Cmd // of sidecars
 	requests *requests
 }
@@ -213,7 +215,7 @@ func (b *bed) enrol() {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	b.t.Cleanup(func() { cancel(); running.Wait() })
-	b.requests, err = newRequests(ctx, trace.Config{File: filepath.Join(b.traces(), "node.json"), Ratio: 1, Delay: 50 * time.Millisecond}, b.registry, slog.New(slog.DiscardHandler))
+	b.requests, err = newRequests(ctx, trace.Config{File: filepath.Join(b.traces(), "node.json"), Ratio: 1, Delay: 50 * time.Millisecond}, l7.Config{}, b.registry, slog.New(slog.DiscardHandler))
 	require.NoError(b.t, err)
 	b.t.Cleanup(b.requests.close)
 	running.Go(func() { _ = b.requests.follow(ctx, source.Directory(filepath.Join(b.dir, "objects.yaml"))) })
@@ -282,8 +284,11 @@ func (b *bed) traces() string {
 // sidecar starts a proxy inside of a pod, as a user without any rights.
 func (b *bed) sidecar(p *lab.Pod) *exec.Cmd {
 	b.t.Helper()
-	cmd := exec.Command("/proc/self/exe", "proxy", "-f", filepath.Join(b.dir, "objects.yaml"), "-pod", "shop/"+p.Name, "-drain", "0s", "-trace-file", filepath.Join(b.traces(), p.Name+".json"),
+	cmd := exec.Command("/proc/self/exe", "proxy", "-f", filepath.Join(b.dir, "objects.yaml"), "-pod", "shop/"+p.Name, "-drain", "0s",
 		"-workload-api", "unix://"+filepath.Join(b.dir, p.Node, agent.SharedSocket), "-cluster", b.ranges())
+	if !b.untraced {
+		cmd.Args = append(cmd.Args, "-trace-file", filepath.Join(b.traces(), p.Name+".json"))
+	}
 	cmd.Env = append(os.Environ(), "PODPLUMB_KERNELTEST_EXAMPLE=1", "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sidecarUser, Gid: sidecarUser}}
 	require.NoError(b.t, p.NS.Start(cmd))

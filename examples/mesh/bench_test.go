@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -29,79 +28,99 @@ import (
 )
 
 // BenchmarkHop measures what a hop from pod to pod costs: through the mesh on both sides, and through haproxy on both sides, both
-// with mutual TLS, beside the same without either. For each it gives the median latency that is added, the CPU time of the
-// proxies for a request, and the ratios to haproxy's.
+// with mutual TLS 1.3 between them and connections that stay open, beside the same without either. Its figures are ratios: the
+// latency that the mesh adds against what haproxy adds, and the requests for a second of the proxies' processor time.
 //
-// Requests are HTTP/1.1 on connections that stay open. In mode tcp the proxies carry bytes, in mode http they read requests.
+// In mode tcp the proxies carry bytes, in mode http they read requests. Proxies of nodes and haproxy beside them may use all
+// processors, sidecars and haproxy beside them one.
 func BenchmarkHop(b *testing.B) {
 	kerneltest.RequireHost(b, "haproxy")
-	for _, mode := range []string{"tcp", "http"} {
-		b.Run(mode, func(b *testing.B) {
-			bed := newBed(b, nodeMode, "web@a", "app@b", "-client@a", "-server@b")
-			virtual := bed.service("app", "app", 5, mode, 80, 8080)
+	for _, c := range []struct {
+		mode  string
+		place mode
+	}{{"tcp", nodeMode}, {"http", nodeMode}, {"http", sidecarMode}} {
+		bed := newBed(b, c.place, "web@a", "app@b", "-client@a", "-server@b")
+		virtual := bed.service("app", "app", 5, c.mode, 80, 8080)
+		// The mesh's proxies are processes, so that their CPU time can be told from the test's.
+		var mesh []int
+		if c.place == sidecarMode {
+			bed.untraced = true // haproxy traces nothing either
+			bed.enrol()
+			for _, p := range bed.proxies {
+				mesh = append(mesh, p.Process.Pid)
+			}
+		} else {
 			bed.publish()
-			bed.serveHTTP("app")
-			bed.serveHTTP("server")
-			// The mesh's proxies are processes, so that their CPU time can be told from the test's.
-			var mesh []int
 			for _, n := range bed.net.Nodes {
 				mesh = append(mesh, bed.agentProcess(n))
 			}
-			peer := bed.haproxy(mode)
-			ways := []struct {
-				name string
-				pod  string
-				to   netip.AddrPort
-				pids []int
-			}{
-				{"direct", "client", bed.at("server", 0, 8080), nil},
-				{"haproxy", "client", netip.MustParseAddrPort("127.0.0.1:7001"), peer},
-				{"mesh", "web", virtual[0], mesh},
-			}
-			for _, w := range ways {
-				kerneltest.Eventually(b, w.name+" serves", func() bool {
-					c, err := bed.dial(w.pod, w.to)
-					if err != nil {
-						return false
-					}
-					defer c.Close()
-					return request(c, bufio.NewReader(c)) == nil
-				})
-			}
-			b.ResetTimer()
-			var added [3]time.Duration
-			var cpu [3]float64
-			for b.Loop() {
-				const rounds = 5
-				medians, costs := [3][]time.Duration{}, [3][]float64{}
-				for range rounds { // one after the other, so that all meet the same machine
-					for i, w := range ways {
-						medians[i] = append(medians[i], bed.latency(w.pod, w.to, 400))
-						before := cpuTime(b, w.pids)
-						n := bed.throughput(w.pod, w.to, 8, time.Second)
-						if spent := cpuTime(b, w.pids) - before; spent > 0 {
-							costs[i] = append(costs[i], float64(spent.Microseconds())/float64(n))
-						}
-					}
+		}
+		bed.serveHTTP("app")
+		bed.serveHTTP("server")
+		ways := []way{
+			{"direct", "client", bed.at("server", 0, 8080), nil},
+			{"haproxy", "client", netip.MustParseAddrPort("127.0.0.1:7001"), bed.haproxy(c.mode)},
+			{"mesh", "web", virtual[0], mesh},
+		}
+		for _, w := range ways {
+			kerneltest.Eventually(b, w.name+" serves", func() bool {
+				c, err := bed.dial(w.pod, w.to)
+				if err != nil {
+					return false
 				}
-				for i := range ways {
-					slices.Sort(medians[i])
-					slices.Sort(costs[i])
-					added[i] = medians[i][rounds/2] - medians[0][rounds/2]
-					if len(costs[i]) > 0 {
-						cpu[i] = costs[i][len(costs[i])/2]
-					}
+				defer c.Close()
+				return request(c, bufio.NewReader(c)) == nil
+			})
+		}
+		for _, load := range []struct {
+			name    string
+			clients int
+			pause   time.Duration
+		}{{"1client", 1, 0}, {"16clients-100/s-each", 16, 10 * time.Millisecond}, {"16clients", 16, 0}} {
+			b.Run(fmt.Sprintf("%s/%s/%s", c.mode, c.place, load.name), func(b *testing.B) {
+				for b.Loop() {
+					bed.compare(b, ways, load.clients, load.pause)
 				}
-			}
-			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(float64(added[1].Microseconds()), "haproxy-added-µs")
-			b.ReportMetric(float64(added[2].Microseconds()), "mesh-added-µs")
-			b.ReportMetric(float64(added[2])/float64(added[1]), "added/haproxy")
-			b.ReportMetric(1e6/cpu[1], "haproxy-req/s/core")
-			b.ReportMetric(1e6/cpu[2], "mesh-req/s/core")
-			b.ReportMetric(cpu[2]/cpu[1], "cpu/haproxy")
-		})
+			})
+		}
 	}
+}
+
+// way is one that requests can go.
+type way struct {
+	name string
+	pod  string
+	to   netip.AddrPort
+	pids []int
+}
+
+// compare has each way take its turn a few times, so that all meet the same machine, and reports on the third against the
+// second.
+func (b *bed) compare(bench *testing.B, ways []way, clients int, pause time.Duration) {
+	const rounds = 4
+	took, spent := make([][]time.Duration, len(ways)), make([]time.Duration, len(ways))
+	for range rounds {
+		for i, w := range ways {
+			before := cpuTime(bench, w.pids)
+			took[i] = append(took[i], b.ask(w, clients, pause, time.Second)...)
+			spent[i] += cpuTime(bench, w.pids) - before
+		}
+	}
+	for i := range ways {
+		require.NotEmpty(bench, took[i], ways[i].name)
+		slices.Sort(took[i])
+	}
+	quantile := func(i int, q float64) time.Duration { return took[i][int(q*float64(len(took[i])-1))] }
+	added := func(i int, q float64) time.Duration { return quantile(i, q) - quantile(0, q) }
+	perCore := func(i int) float64 { return float64(len(took[i])) / spent[i].Seconds() }
+	bench.ReportMetric(0, "ns/op")
+	bench.ReportMetric(float64(added(1, .5).Microseconds()), "haproxy-p50-added-µs")
+	bench.ReportMetric(float64(added(2, .5).Microseconds()), "mesh-p50-added-µs")
+	bench.ReportMetric(float64(added(2, .5))/float64(added(1, .5)), "p50-added/haproxy")
+	bench.ReportMetric(float64(added(2, .99))/float64(added(1, .99)), "p99-added/haproxy")
+	bench.ReportMetric(perCore(1), "haproxy-req/s/core")
+	bench.ReportMetric(perCore(2), "mesh-req/s/core")
+	bench.ReportMetric(perCore(2)/perCore(1), "req/s/core/haproxy")
 }
 
 func (b *bed) serveHTTP(pod string) {
@@ -144,7 +163,11 @@ func (b *bed) haproxy(mode string) (pids []int) {
 	tls := func(name string) string {
 		return fmt.Sprintf("ssl crt %s.pem ca-file roots.pem verify required", filepath.Join(b.dir, name))
 	}
-	common := "global\n  ca-base " + b.dir + "\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-server-options ssl-min-ver TLSv1.3\n" +
+	threads := ""
+	if b.mode == sidecarMode {
+		threads = "  nbthread 1\n"
+	}
+	common := "global\n" + threads + "  ca-base " + b.dir + "\n  ssl-default-bind-options ssl-min-ver TLSv1.3\n  ssl-default-server-options ssl-min-ver TLSv1.3\n" +
 		"defaults\n  mode " + mode + "\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n"
 	if mode == "http" {
 		common += "  http-reuse always\n"
@@ -190,50 +213,31 @@ func request(c net.Conn, from *bufio.Reader) error {
 	return err
 }
 
-// latency is the median of n requests, one after the other.
-func (b *bed) latency(pod string, to netip.AddrPort, n int) time.Duration {
+// ask sends requests for a while, each client one after the other, and returns how long each took.
+func (b *bed) ask(w way, clients int, pause, while time.Duration) []time.Duration {
 	b.t.Helper()
-	c, err := b.dial(pod, to)
-	require.NoError(b.t, err)
-	defer c.Close()
-	from := bufio.NewReader(c)
-	took := make([]time.Duration, n)
-	for i := range took {
-		began := time.Now()
-		require.NoError(b.t, request(c, from))
-		took[i] = time.Since(began)
-	}
-	slices.Sort(took)
-	return took[n/2]
-}
-
-// throughput counts the requests of several clients in a while.
-func (b *bed) throughput(pod string, to netip.AddrPort, clients int, while time.Duration) int {
-	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), while)
-	defer cancel()
-	counts := make([]int, clients)
+	times := make([][]time.Duration, clients)
 	var all sync.WaitGroup
+	end := time.Now().Add(while)
 	for i := range clients {
-		c, err := b.dial(pod, to)
+		c, err := b.dial(w.pod, w.to)
 		require.NoError(b.t, err)
 		defer c.Close()
 		all.Go(func() {
 			from := bufio.NewReader(c)
-			for ctx.Err() == nil {
-				if request(c, from) != nil {
+			for time.Now().Before(end) {
+				began := time.Now()
+				if err := request(c, from); err != nil {
+					b.t.Error(w.name, err)
 					return
 				}
-				counts[i]++
+				times[i] = append(times[i], time.Since(began))
+				time.Sleep(pause)
 			}
 		})
 	}
 	all.Wait()
-	sum := 0
-	for _, n := range counts {
-		sum += n
-	}
-	return sum
+	return slices.Concat(times...)
 }
 
 // cpuTime is what processes have used so far (proc_pid_stat(5), in hundredths of a second).
