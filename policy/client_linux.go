@@ -79,6 +79,7 @@ func (c *Client) close() error {
 	c.mu.Lock()
 	ns := c.ns
 	c.ns = 0
+	c.have, c.goal, c.world = nil, nil, nil // a Client that is kept after Close keeps no State alive
 	c.bridges.close()
 	c.mu.Unlock()
 	if ns == 0 {

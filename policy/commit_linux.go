@@ -64,7 +64,9 @@ type transaction struct {
 	ctx   context.Context
 	batch *nft.Batch
 	most  int // bytes
-	err   error
+	// pending are elements of one set that are not written yet.
+	pending []nft.Element
+	err     error
 	// create and takeOver say what the first batch does to the table.
 	create, takeOver bool
 }
@@ -198,23 +200,34 @@ func hooked(c *chain) nft.Hook {
 
 // elements writes the changes to one set: deletions first, so that a value can be replaced.
 func (t *transaction) elements(e elementChanges) {
-	var del, add []nft.Element
 	for _, ch := range e.changes {
 		if ch.Have != nil {
-			del = append(del, e.set.element(ch.Key, *ch.Have))
+			t.element(e.set, ch.Key, *ch.Have, t.batch.DelElements)
 		}
+	}
+	t.elementsDone(e.set, t.batch.DelElements)
+	for _, ch := range e.changes {
 		if ch.Want != nil {
-			add = append(add, e.set.element(ch.Key, *ch.Want))
+			t.element(e.set, ch.Key, *ch.Want, t.batch.AddElements)
 		}
 	}
-	const chunk = 1024
-	for ; len(del) > 0; del = del[min(chunk, len(del)):] {
-		t.more()
-		t.batch.DelElements(t.c.table, e.set.def, del[:min(chunk, len(del))])
+	t.elementsDone(e.set, t.batch.AddElements)
+}
+
+// chunk is how many elements are handed on at a time.
+const chunk = 512
+
+func (t *transaction) element(s *set, key, value string, write func(*nft.Table, *nft.Set, []nft.Element)) {
+	if t.pending = append(t.pending, s.element(key, value)); len(t.pending) == chunk {
+		t.elementsDone(s, write)
 	}
-	for ; len(add) > 0; add = add[min(chunk, len(add)):] {
+}
+
+func (t *transaction) elementsDone(s *set, write func(*nft.Table, *nft.Set, []nft.Element)) {
+	if len(t.pending) > 0 {
 		t.more()
-		t.batch.AddElements(t.c.table, e.set.def, add[:min(chunk, len(add))])
+		write(t.c.table, s.def, t.pending)
+		t.pending = t.pending[:0]
 	}
 }
 

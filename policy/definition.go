@@ -22,6 +22,11 @@ func definition(name string) *nft.Set {
 				return s.def
 			}
 		}
+		for bits := 1; bits <= familyBits[f]; bits++ {
+			if s := blockSet(f, bits); s.def.Name == name {
+				return s.def
+			}
+		}
 		switch kind {
 		case "peers" + suffix(f):
 			return &nft.Set{Name: name, Key: []nft.Expr{saddr[f]}}

@@ -13,6 +13,7 @@ type draft struct {
 	rules    []nft.Rule
 	sets     []*wantSet
 	counters []*wantCounter
+	blocks   []*blocks
 	subs     []*draft // chains that it leads to
 	called   string   // its name, once it has one
 	scratch  []byte
@@ -125,7 +126,12 @@ func (m *draft) clauses(r *recipe, list []*rules, next nft.Stmt) {
 			}
 			m.rules = append(m.rules, c.rules...)
 			m.sets = append(m.sets, c.sets...)
-			m.counters = append(m.counters, c.counter)
+			if c.blocks == nil {
+				m.counters = append(m.counters, c.counter)
+				continue
+			}
+			m.blocks = append(m.blocks, c.blocks)
+			m.counters = append(m.counters, c.blocks.counters...)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -113,6 +114,16 @@ func (i *interpreter) holds(stmt nft.Stmt) bool {
 	case nft.ClearMark:
 		i.mark &^= s.Bits
 		return true
+	case nft.CountIn:
+		key, ok := i.value(s.Key)
+		if !ok {
+			return false
+		}
+		counter, ok := i.r.sets[s.Map.Name].elements[string(key)]
+		if _, there := i.r.counters[counter]; ok && !there {
+			panic("no counter " + counter)
+		}
+		return ok
 	case nft.Count, nft.Limit, nft.Log:
 		return true
 	}
@@ -162,6 +173,15 @@ func (i *interpreter) value(e nft.Expr) ([]byte, bool) {
 			}
 		}
 		return all, true
+	case nft.Prefixed:
+		v, ok := i.load(e.Of)
+		if !ok {
+			return nil, false
+		}
+		a, _ := netip.AddrFromSlice(v)
+		return netip.PrefixFrom(a, e.Bits).Masked().Addr().AsSlice(), true
+	case nft.Address:
+		return e.AsSlice(), true
 	case nft.Masked:
 		return nft.AppendUint32(nil, i.mark&e.Mask), true
 	case nft.Load:

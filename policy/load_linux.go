@@ -63,6 +63,9 @@ func (s *set) read(e *nft.Element) {
 	if e.End {
 		key += rangeEnd
 	}
+	if e.Counts != "" {
+		value = e.Counts
+	}
 	if v := e.Verdict; v != nil {
 		value = v.Chain
 		if v.Code != nft.Goto {

@@ -216,6 +216,9 @@ func (w *world) useChain(m *draft) {
 		for _, c := range m.counters {
 			w.useCounter(c)
 		}
+		for _, b := range m.blocks {
+			w.useBlocks(b)
+		}
 		w.rules.addChain(name, nil, m.rules)
 	}
 	use.refs++
@@ -248,6 +251,9 @@ func (w *world) sweep() {
 		}
 		for _, sub := range use.draft.subs {
 			w.unuseChain(sub.name())
+		}
+		for _, b := range use.draft.blocks {
+			w.unuseBlocks(b)
 		}
 		for _, s := range use.draft.sets {
 			w.unuseSet(s.def.Name)

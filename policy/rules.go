@@ -25,6 +25,7 @@ type clause struct {
 	condition
 	action  Action
 	counter *wantCounter
+	blocks  *blocks    // instead of the counter, for what gather has made
 	rules   []nft.Rule // none for what passes: where to depends on the profile
 }
 
@@ -52,48 +53,24 @@ func (r *rules) clauses(cfg *Config, d, f int, ports map[namedPort]uint16) []cla
 }
 
 func (r *rules) make(cfg *Config, d, f int, ports map[namedPort]uint16) (list []clause) {
-	var scratch []byte
-	add := func(i int, name string, action Action, tier Tier, from []condition, l portList) {
-		if ports != nil {
-			l = l.resolve(ports)
-		}
-		counter := counterOf(Decision{
-			Allowed: action == Accept, Reason: ByRule, Direction: directionOf(d), Tier: tier, Policy: r.key.name, Rule: i, RuleName: name, Peer: -1,
-		})
-		for _, peer := range from {
-			for _, port := range l.conditions(d, f) {
-				c := clause{action: action, counter: counter, condition: peer.and(port)}
-				switch action {
-				case Pass:
-				case Deny:
-					c.rules = cfg.refuse(c.stmts, counter)
-				default:
-					c.rules = []nft.Rule{{Stmts: append(c.stmts, nft.Count{Counter: counter.name}, allow), Comment: counter.label}}
-				}
-				for i := range c.rules {
-					c.rules[i], scratch = c.rules[i].Sealed(scratch)
-				}
-				list = append(list, c)
-			}
-		}
-	}
+	w := clauses{cfg: cfg, d: d, f: f}
 	switch {
 	case r.network != nil && d == ingress:
-		list = make([]clause, 0, len(r.network.Spec.Ingress))
+		w.rules = make([]blockRule, 0, len(r.network.Spec.Ingress))
 		for i, rule := range r.network.Spec.Ingress {
-			add(i, "", Accept, NetworkPolicyTier, r.networkPeers(d, f, rule.From), readPorts(rule.Ports))
+			r.networkRule(&w, i, rule.From, rule.Ports, ports)
 		}
 	case r.network != nil:
-		list = make([]clause, 0, len(r.network.Spec.Egress))
+		w.rules = make([]blockRule, 0, len(r.network.Spec.Egress))
 		for i, rule := range r.network.Spec.Egress {
-			add(i, "", Accept, NetworkPolicyTier, r.networkPeers(d, f, rule.To), readPorts(rule.Ports))
+			r.networkRule(&w, i, rule.To, rule.Ports, ports)
 		}
 	default:
 		for i, rule := range clusterRules(r.cluster, directionOf(d)) {
-			tier := r.cluster.Spec.Tier
+			counter := w.counter(r, i, rule.name, rule.action == Accept, r.cluster.Spec.Tier)
 			if !rule.readable() {
 				if rule.action != Accept {
-					add(i, rule.name, Deny, tier, []condition{{}}, portList{all: true})
+					w.add(Deny, counter, []condition{{}}, portList{all: true})
 				}
 				continue
 			}
@@ -101,23 +78,86 @@ func (r *rules) make(cfg *Config, d, f int, ports map[namedPort]uint16) (list []
 			if action != Accept && action != Pass {
 				action = Deny
 			}
+			l := readProtocols(rule.protocols, rule.action)
+			if ports != nil {
+				l = l.resolve(ports)
+			}
 			// What denies is for an address as soon as one of its pods is selected. An action of a later version denies, on the terms of one
 			// that does not.
-			add(i, rule.name, action, tier, clusterPeers(d, f, rule.peers, rule.action == Deny), readProtocols(rule.protocols, rule.action))
+			w.add(action, counter, clusterPeers(d, f, rule.peers, rule.action == Deny), l)
 		}
+		return w.list
 	}
-	return list
+	if ports == nil {
+		w.list = append(w.list, gather(d, f, r.key.name, w.rules)...)
+		w.seal(0)
+	}
+	w.list = slices.Grow(w.list, len(w.rules))
+	for i := range w.rules {
+		b := &w.rules[i]
+		w.add(Accept, b.counter, b.conditions(d, f), b.all)
+	}
+	return w.list
 }
 
-// networkPeers returns what of the other end is enough: everything if there are no peers.
-func (r *rules) networkPeers(d, f int, list []Peer) []condition {
-	if len(list) == 0 {
-		return []condition{{}}
+// clauses is the clauses of a policy being made.
+type clauses struct {
+	cfg     *Config
+	d, f    int
+	list    []clause
+	rules   []blockRule // of a NetworkPolicy
+	scratch []byte
+}
+
+func (w *clauses) counter(r *rules, i int, name string, allows bool, tier Tier) *wantCounter {
+	return counterOf(Decision{
+		Allowed: allows, Reason: ByRule, Direction: directionOf(w.d), Tier: tier, Policy: r.key.name, Rule: i, RuleName: name, Peer: -1,
+	})
+}
+
+// add makes the clauses of a rule.
+func (w *clauses) add(action Action, counter *wantCounter, from []condition, ports portList) {
+	first := len(w.list)
+	for _, peer := range from {
+		for _, port := range ports.conditions(w.d, w.f) {
+			c := clause{action: action, counter: counter, condition: peer.and(port)}
+			switch action {
+			case Pass:
+			case Deny:
+				c.rules = w.cfg.refuse(c.stmts, counter)
+			default:
+				c.rules = []nft.Rule{{Stmts: append(c.stmts, nft.Count{Counter: counter.name}, allow), Comment: counter.label}}
+			}
+			w.list = append(w.list, c)
+		}
 	}
-	var pods peers
+	w.seal(first)
+}
+
+func (w *clauses) seal(first int) {
+	for i := range w.list[first:] {
+		rules := w.list[first+i].rules
+		for j := range rules {
+			rules[j], w.scratch = rules[j].Sealed(w.scratch)
+		}
+	}
+}
+
+// networkRule takes in a rule of a NetworkPolicy: everyone if there are no peers.
+func (r *rules) networkRule(w *clauses, i int, from []Peer, list []Port, ports map[namedPort]uint16) {
+	l := readPorts(list)
+	if ports != nil {
+		l = l.resolve(ports)
+	}
+	counter := w.counter(r, i, "", true, NetworkPolicyTier)
+	if len(from) == 0 {
+		w.rules = append(w.rules, blockRule{everyone: true, all: l, counter: counter})
+		return
+	}
+	var found peers
 	var blocks []span
-	for i := range list {
-		p := &list[i]
+	for i := range from {
+		p := &from[i]
 		switch {
 		case p.IPBlock != nil:
 			// A block beside selectors is refused by the API server; it allows nothing here.
@@ -125,12 +165,12 @@ func (r *rules) networkPeers(d, f int, list []Peer) []condition {
 				blocks = append(blocks, p.IPBlock.spans()...)
 			}
 		case p.NamespaceSelector != nil:
-			pods.pods = append(pods.pods, matching{spaces: p.NamespaceSelector.canonical(), labels: p.PodSelector.canonical()})
+			found.pods = append(found.pods, matching{spaces: p.NamespaceSelector.canonical(), labels: p.PodSelector.canonical()})
 		case p.PodSelector != nil:
-			pods.pods = append(pods.pods, matching{scope: r.key.name.Namespace, labels: p.PodSelector.canonical()})
+			found.pods = append(found.pods, matching{scope: r.key.name.Namespace, labels: p.PodSelector.canonical()})
 		}
 	}
-	return pods.conditions(d, f, blocks)
+	w.rules = append(w.rules, split(w.f, found, blocks, l, counter))
 }
 
 func clusterPeers(d, f int, list []ClusterEgressPeer, deny bool) []condition {

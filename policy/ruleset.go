@@ -24,7 +24,7 @@ type Ruleset struct {
 }
 
 // set is a set or map with its elements. A key of elements is the key's bytes, with a mark behind it for the end of a range; the value
-// is the bytes of a map's value or, in verdict maps, the chain's name.
+// is the bytes of a map's value or, in verdict maps, the chain's name, or a counter's name.
 type set struct {
 	def      *nft.Set
 	elements map[string]string
@@ -102,6 +102,8 @@ func (s *set) element(key, value string) nft.Element {
 		return e
 	}
 	switch {
+	case s.def.Counters:
+		e.Counts = value
 	case s.def.Verdict:
 		e.Verdict = &nft.Verdict{Code: nft.Goto, Chain: value}
 	case s.def.Map():

@@ -33,6 +33,7 @@ type world struct {
 	nameSets map[*setUse]struct{} // those that hold domain names' addresses
 	chains   map[string]*chainUse
 	counters map[string]*counterUse
+	blocks   map[netip.Addr]*blocksUse // by id
 	recipes  map[recipeKey]*draft
 	keys     map[string][]recipeKey // by the chain's name
 	slots    [directions][families]*slots
@@ -108,7 +109,7 @@ func newWorld(c *Config) *world {
 		byNode: map[string]map[*pod]struct{}{}, byPort: map[string]map[*pod]struct{}{}, portHere: map[string]map[*pod]struct{}{},
 		matchers: newMatchers(), policies: map[policyKey]*rules{}, domains: map[string][]netip.Addr{},
 		sets: map[string]*setUse{}, portSets: map[portSet]*setUse{}, nodeSets: map[*setUse]struct{}{}, nameSets: map[*setUse]struct{}{},
-		chains: map[string]*chainUse{}, counters: map[string]*counterUse{}, recipes: map[recipeKey]*draft{}, keys: map[string][]recipeKey{},
+		chains: map[string]*chainUse{}, counters: map[string]*counterUse{}, blocks: map[netip.Addr]*blocksUse{}, recipes: map[recipeKey]*draft{}, keys: map[string][]recipeKey{},
 		placed: map[netip.Addr]place{}, unplaced: map[netip.Addr]struct{}{}, unled: map[netip.Addr]struct{}{},
 	}
 	w.ev.domains = w.domains

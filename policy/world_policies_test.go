@@ -15,7 +15,26 @@ func (d dice) networkPolicy(name string) policy.NetworkPolicy {
 	p.Spec.PolicyTypes = pick(d, [][]policy.Direction{nil, {}, {policy.Ingress}, {policy.Egress}, {policy.Egress, policy.Ingress}})
 	p.Spec.Ingress = some(d, 2, func() policy.IngressRule { return policy.IngressRule{From: d.peers(), Ports: d.ports()} })
 	p.Spec.Egress = some(d, 2, func() policy.EgressRule { return policy.EgressRule{To: d.peers(), Ports: d.ports()} })
+	if d.oneIn(4) { // networks and ports that share what the kernel looks up
+		for range 1 + d.IntN(4) {
+			p.Spec.Ingress = append(p.Spec.Ingress, policy.IngressRule{From: d.blocks(), Ports: d.numbers()})
+			p.Spec.Egress = append(p.Spec.Egress, policy.EgressRule{To: d.blocks(), Ports: d.numbers()})
+		}
+	}
 	return p
+}
+
+func (d dice) blocks() []policy.Peer {
+	return append(some(d, 2, func() policy.Peer { return policy.Peer{IPBlock: &policy.IPBlock{CIDR: pick(d, worldSpellings)}} }),
+		policy.Peer{IPBlock: &policy.IPBlock{CIDR: pick(d, worldSpellings)}})
+}
+
+func (d dice) numbers() []policy.Port {
+	number := func() policy.Port {
+		proto := pick(d, worldProtocols[:3])
+		return policy.Port{Protocol: &proto, Port: &policy.PortRef{Number: int32(pick(d, worldPorts[1:]))}}
+	}
+	return append(some(d, 2, number), number())
 }
 
 func (d dice) peers() []policy.Peer {

@@ -208,7 +208,10 @@ func (b *Batch) set(t *Table, s *Set) {
 	b.setID++
 	key, data := concatTypes(s.Key), concatTypes(s.Data)
 	flags := uint32(0)
-	if s.Map() {
+	switch {
+	case s.Counters:
+		flags |= setObject
+	case s.Map():
 		flags |= unix.NFT_SET_MAP
 	}
 	if s.Interval {
@@ -229,6 +232,8 @@ func (b *Batch) set(t *Table, s *Set) {
 		if s.Verdict {
 			w.uint32(unix.NFTA_SET_DATA_TYPE, Verdicts.magic)
 			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(Verdicts.size))
+		} else if s.Counters {
+			w.uint32(setObjType, objectCounter)
 		} else if s.Map() {
 			w.uint32(unix.NFTA_SET_DATA_TYPE, magic(data))
 			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(size(s.dataTypes())))
@@ -257,6 +262,9 @@ func (b *Batch) set(t *Table, s *Set) {
 // From linux/netfilter/nf_tables.h; x/sys/unix lacks them.
 const (
 	setConcat     = 0x80 // NFT_SET_CONCAT
+	setObject     = 0x40 // NFT_SET_OBJECT
+	setObjType    = 15   // NFTA_SET_OBJ_TYPE
+	elemObject    = 9    // NFTA_SET_ELEM_OBJREF
 	setDescConcat = 2    // NFTA_SET_DESC_CONCAT
 	setFieldLen   = 1    // NFTA_SET_FIELD_LEN
 	elemKeyEnd    = 10   // NFTA_SET_ELEM_KEY_END
@@ -333,6 +341,9 @@ func elementData(w *wire, e *Element) {
 		d := w.open(unix.NFTA_SET_ELEM_DATA)
 		w.bytes(unix.NFTA_DATA_VALUE, e.Data)
 		w.close(d)
+	}
+	if e.Counts != "" {
+		w.string(elemObject, e.Counts)
 	}
 	if e.Counter {
 		x := w.open(elemExpr)

@@ -19,6 +19,8 @@ type Element struct {
 	Data    []byte
 	Verdict *Verdict // instead of Data, in verdict maps
 
+	Counts string // instead of Data, in maps of counters: the counter's name
+
 	// End makes the element the first key after a range (interval sets of
 	// one part only).
 	End bool
@@ -100,6 +102,8 @@ func (s *Set) Format(e *Element, data bool) string {
 	}
 	if e.Verdict != nil {
 		b.WriteString(" : " + e.Verdict.String())
+	} else if e.Counts != "" {
+		b.WriteString(" : " + e.Counts)
 	} else if e.Data != nil {
 		b.WriteString(" : " + formatValue(e.Data, s.dataTypes()))
 	}

@@ -3,6 +3,7 @@ package nft
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 )
 
 // An Expr is something that a rule computes from a packet.
@@ -177,6 +178,20 @@ func (a Address) types() []Type {
 	return []Type{Addr6}
 }
 func (Address) family() Family { return 0 }
+
+// Prefixed is the first bits of an address field; the others are zero.
+type Prefixed struct {
+	Of   Load
+	Bits int
+}
+
+func (p Prefixed) String() string { return string(p.appendTo(nil)) }
+
+func (p Prefixed) appendTo(b []byte) []byte {
+	return strconv.AppendInt(append(p.Of.appendTo(b), " & /"...), int64(p.Bits), 10)
+}
+func (p Prefixed) types() []Type  { return p.Of.types() }
+func (p Prefixed) family() Family { return p.Of.fam }
 
 // Mapped is the value that a map holds for a key.
 type Mapped struct {

@@ -56,6 +56,20 @@ func (s Count) appendTo(b []byte) []byte {
 	return strconv.AppendQuote(append(b, "counter name "...), s.Counter)
 }
 
+// CountIn counts the packet in the counter that a map holds for a key. It ends
+// the rule when the map has none.
+type CountIn struct {
+	Key Expr
+	Map *Set
+}
+
+func (s CountIn) String() string { return string(s.appendTo(nil)) }
+
+func (s CountIn) appendTo(b []byte) []byte {
+	b = appendText(append(b, "counter name "...), s.Key)
+	return append(append(b, " map @"...), s.Map.Name...)
+}
+
 // Limit holds for up to Rate packets a second, and Burst more at once. Every
 // rule counts for itself.
 type Limit struct{ Rate, Burst uint32 }

@@ -103,6 +103,9 @@ func (l *lowering) stmt(s Stmt) {
 		l.cmp(expr.CmpOpEq, reg, binary.BigEndian.AppendUint16(nil, uint16(s)))
 	case Count:
 		l.count(s.Counter)
+	case CountIn:
+		l.expr(s.Key, reg)
+		l.countIn(s.Map.Name, reg)
 	case filtering:
 		s.lower(l, reg)
 	default:
@@ -243,6 +246,9 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 			Modulus: e.Mod, Seed: e.Seed, Offset: e.Offset, Type: expr.HashTypeJenkins,
 		})
 		return reg + 1
+	case Prefixed:
+		l.prefixed(e, reg)
+		return reg + words(e)
 	case Address:
 		l.add(&expr.Immediate{Register: reg, Data: e.AsSlice()})
 		return reg + words(e)

@@ -117,6 +117,26 @@ func (l *lowering) count(counter string) {
 	l.end(at, data)
 }
 
+// countIn counts in the counter that a map holds for the key in a register.
+func (l *lowering) countIn(set string, from uint32) {
+	const setSreg, setName = 3, 4 // NFTA_OBJREF_SET_SREG, _NAME
+	at, data := l.begin("objref")
+	l.w.uint32(setSreg, from)
+	l.w.string(setName, set)
+	l.end(at, data)
+}
+
+// prefixed loads the bits of an address that a prefix covers. The kernel
+// fills up the last four bytes with zeros.
+func (l *lowering) prefixed(p Prefixed, reg uint32) {
+	if p.Bits%8 == 0 && p.Bits > 8*(p.Of.typ.size-4) {
+		l.payload(p.Of, reg, p.Bits/8)
+		return
+	}
+	l.load(p.Of, reg)
+	l.and(reg, prefixMask(netip.PrefixFrom(netip.IPv6Unspecified(), p.Bits))[:p.Of.typ.size])
+}
+
 // within compares the bytes of an address that a prefix covers whole; only a
 // prefix that ends within a byte needs a mask.
 func (l *lowering) within(s Within, reg uint32) {

@@ -117,6 +117,8 @@ func decodeElement(b []byte) Element {
 			e.KeyEnd, _ = decodeData(data)
 		case unix.NFTA_SET_ELEM_DATA:
 			e.Data, e.Verdict = decodeData(data)
+		case elemObject:
+			e.Counts = cstring(data)
 		case elemExpr:
 			e.Counter, e.Packets = decodeCounter(data)
 		case unix.NFTA_SET_ELEM_FLAGS:

@@ -285,6 +285,8 @@ func (r *Rule) family() Family {
 			f = s.Field.fam
 		case VMap:
 			f = s.Key.family()
+		case CountIn:
+			f = s.Key.family()
 		case PutMark:
 			f = s.Value.family()
 		case DNAT:

@@ -93,6 +93,9 @@ type Set struct {
 	// DataRange makes values ranges: Data twice, the first and the last.
 	DataRange bool
 
+	// Counters makes values names of the table's counters.
+	Counters bool
+
 	Interval bool // elements are ranges
 	// Dynamic lets rules add elements, which expire. Size bounds them.
 	Dynamic bool
@@ -101,7 +104,7 @@ type Set struct {
 }
 
 // Map says that elements have values.
-func (s *Set) Map() bool { return s.Verdict || len(s.Data) > 0 }
+func (s *Set) Map() bool { return s.Verdict || s.Counters || len(s.Data) > 0 }
 
 func (s *Set) dataTypes() []Type {
 	types := concatTypes(s.Data)
@@ -120,6 +123,8 @@ func (s *Set) String() string {
 	fmt.Fprintf(&b, "\t%s %s {\n\t\ttypeof %s", kind, s.Name, Concat(s.Key))
 	if s.Verdict {
 		b.WriteString(" : verdict")
+	} else if s.Counters {
+		b.WriteString(" : counter")
 	} else if s.Map() {
 		b.WriteString(" : ")
 		if s.DataRange {

@@ -79,7 +79,7 @@ func findUdataString(b []byte, typ byte) string {
 // are.
 func (s *Set) userdata() []byte {
 	b := udataUint32(nil, udSetKeyByteOrder, byteOrder(s.Key))
-	if s.Map() {
+	if s.Map() && !s.Counters {
 		b = udataUint32(b, udSetDataByteOrder, byteOrder(s.Data))
 	}
 	if s.DataRange {
@@ -87,7 +87,7 @@ func (s *Set) userdata() []byte {
 	} else if t, ok := typeof(Concat(s.Key)); ok {
 		if d, ok := typeof(Concat(s.Data)); ok || s.Verdict {
 			b = udata(b, udSetKeyTypeof, t)
-			if !s.Verdict && s.Map() {
+			if len(s.Data) > 0 {
 				b = udata(b, udSetDataTypeof, d)
 			}
 		}
