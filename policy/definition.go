@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/podplumb/podplumb/internal/nft"
@@ -22,9 +23,10 @@ func definition(name string) *nft.Set {
 				return s.def
 			}
 		}
-		for bits := 1; bits <= familyBits[f]; bits++ {
-			if s := blockSet(f, bits); s.def.Name == name {
-				return s.def
+		if kind == "blocks"+suffix(f) {
+			_, text, _ := strings.Cut(name, "-")
+			if bits, err := strconv.Atoi(text); err == nil && bits > 0 && bits <= familyBits[f] {
+				return blockSet(f, bits).def
 			}
 		}
 		switch kind {

@@ -23,6 +23,7 @@
 //	judge                      addresses of Config.Local that no pod has are cut off; both ends are asked
 //	egress4, ingress4, ...     address -> number -> chain of all that is asked of that pod in that direction
 //	peers4-..., ports4-...     addresses that selectors find, ports that pods give a name
+//	blocks4-24, ...            policy . network . port -> counter of the rule, for each length of prefix
 //
 // Pods of whom the same is asked share a chain, and policies that select the same share a set; the names of both are made from what is in
 // them. So a Ruleset depends on the State alone: however it was reached, its text is the same. What changes often are elements of hash
@@ -73,6 +74,11 @@
 //   - Policies are for connections, not packets: the text does not say what becomes of a connection that a new policy denies. Here it is
 //     cut, unless Config.KeepLive is set.
 //   - The text does not say how a packet is refused: it is dropped in silence, or with Config.Reject answered.
+//   - A rule that names no port is for ICMP too, one that does is not: an isolated pod gets no echo requests by it. ICMP errors about allowed
+//     connections always pass.
+//   - Multicast and broadcast, of which the text says nothing, are judged at the sender only: their destination is no pod's address. What
+//     is not IP is not judged.
+//   - Where several rules of NetworkPolicies allow a connection, one of them counts it, not always the first.
 //   - A pod that is not known yet is closed if its address is in Config.Local; the text wants policies in force before a pod starts, and
 //     leaves the how to implementations. See Client.Admit.
 package policy

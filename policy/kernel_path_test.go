@@ -186,3 +186,33 @@ func raw(t *testing.T, ns *netns.NS, number uint8, to netip.Addr, b []byte) {
 	_, err = conn.WriteTo(b, &net.IPAddr{IP: to.AsSlice()})
 	require.NoError(t, err)
 }
+
+// A node port on the pod's own node shows the client's address, even if it is masqueraded afterwards; one on another node shows that node.
+func TestNodePort(t *testing.T) {
+	needs(t)
+	c := newCluster(t)
+	c.serve(t, "db", 8080)
+	for i, n := range c.Nodes {
+		for v6, family := range map[bool]string{false: "ip", true: "ip6"} {
+			nstest.Run(t, n.NS, "nft", fmt.Sprintf(`table %[1]s nodeport {
+				chain pre { type nat hook prerouting priority -100; fib daddr type local meta l4proto { tcp, udp } th dport 30080 dnat to %[2]s; }
+				chain post { type nat hook postrouting priority 100; ct status dnat masquerade; }
+			}`, family, netip.AddrPortFrom(c.ends["db"].Addr(v6), 8080)))
+		}
+		cl := client(t, n.NS, func(c *policy.Config) { c.Node = fmt.Sprintf("node%d", i) })
+		sync(t, cl, c.with(t, fmt.Sprintf(`{"metadata":{"namespace":"default","name":"db"},"spec":{"podSelector":{"matchLabels":{"app":"db"}},"ingress":[
+			{"from":[{"ipBlock":{"cidr":"%s/32"}},{"ipBlock":{"cidr":"%s/128"}}]}]}}`, c.ends["outside"].Addr(false), c.ends["outside"].Addr(true))))
+	}
+	ask := func(from, node string, want bool) {
+		t.Helper()
+		for _, v6 := range []bool{false, true} {
+			for _, network := range []string{"tcp", "udp"} {
+				at := netip.AddrPortFrom(c.ends[node].Addr(v6), 30080)
+				require.Equal(t, want, reaches(c.ends[from].NS, network, at, want), "%s to %s over %s", from, at, network)
+			}
+		}
+	}
+	ask("outside", "node0", true)  // as the client
+	ask("outside", "node1", false) // as node1
+	ask("probe", "node0", false)   // as the pod that it is
+}

@@ -198,3 +198,46 @@ func TestMatrix(t *testing.T) {
 	sync(t, cl, policy.State{})
 	require.Empty(t, nstest.Run(t, c.node.NS, "nft", "list", "ruleset"))
 }
+
+// Networks of several lengths with single ports, which are entries of maps, and the counters that these lead to.
+func TestBlocks(t *testing.T) {
+	needs(t)
+	c := newCluster(t)
+	c.serve(t, "db", 8080, 8081, 8082)
+	cl := client(t, c.node.NS, func(c *policy.Config) { c.Node = "node0" })
+	s := c.with(t, fmt.Sprintf(`{"metadata":{"namespace":"default","name":"db"},"spec":{"podSelector":{"matchLabels":{"app":"db"}},"ingress":[
+		{"from":[{"ipBlock":{"cidr":"%[1]s/32"}},{"ipBlock":{"cidr":"%[2]s/128"}}],"ports":[{"port":8080},{"port":8080,"protocol":"UDP"}]},
+		{"from":[{"ipBlock":{"cidr":"%[1]s/30"}},{"ipBlock":{"cidr":"%[2]s/126"}}],"ports":[{"port":8081},{"port":8081,"protocol":"UDP"}]},
+		{"from":[{"ipBlock":{"cidr":"%[3]s/24"}},{"ipBlock":{"cidr":"%[4]s/64"}}],"ports":[{"port":8080},{"port":8082,"protocol":"UDP"}]}]}}`,
+		c.ends["web"].Addr(false), c.ends["web"].Addr(true), c.ends["far-web"].Addr(false), c.ends["far-web"].Addr(true)))
+	sync(t, cl, s)
+	c.matrix(t, s, []uint16{8080, 8081, 8082}, []string{"web", "probe", "far-web", "outside", "node1"}, []string{"db"})
+	nstest.Run(t, c.node.NS, "nft", "list", "ruleset")
+	nstest.Run(t, c.node.NS, "nft", "-j", "list", "ruleset")
+	counters, err := cl.Counters(within(t))
+	require.NoError(t, err)
+	counted := map[int]uint64{}
+	for _, n := range counters {
+		if n.By.Reason == policy.ByRule {
+			counted[n.By.Rule] += n.Packets
+		}
+	}
+	allowed := map[int]uint64{0: 4, 1: 6, 2: 4} // TCP and UDP, both families; the second network of IPv6 has probe in it
+	require.Equal(t, allowed, counted, "the first packets of connections")
+	got, err := cl.Read(within(t))
+	require.NoError(t, err)
+	want, err := policy.Config{Node: "node0"}.Compile(s)
+	require.NoError(t, err)
+	require.Empty(t, policy.Diff(got, want).String())
+	// An edit of the policy leaves the counters of the rules that it keeps.
+	s.Policies[0].Spec.Ingress = s.Policies[0].Spec.Ingress[:2]
+	sync(t, cl, s)
+	c.matrix(t, s, []uint16{8080, 8082}, []string{"far-web"}, []string{"db"})
+	counters, err = cl.Counters(within(t))
+	require.NoError(t, err)
+	for _, n := range counters {
+		if n.By.Reason == policy.ByRule {
+			require.Equal(t, allowed[n.By.Rule], n.Packets, n.String())
+		}
+	}
+}
