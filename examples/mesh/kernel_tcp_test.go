@@ -25,18 +25,21 @@ import (
 // it in any manifest, and without waiting.
 func TestMariaDB(t *testing.T) {
 	kerneltest.RequireHost(t, "mariadbd", "mariadb-install-db", "mariadb")
+	small := []string{"--innodb-use-native-aio=0", "--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M"}
+	fresh := filepath.Join(t.TempDir(), "data")
+	out, err := exec.Command("mariadb-install-db", append([]string{"--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db",
+		"--user=root", "--datadir=" + fresh}, small...)...).CombinedOutput()
+	require.NoError(t, err, string(out))
 	t.Parallel()
 	bothModes(t, func(t *testing.T, m mode) {
 		b := newBed(t, m, "web@a", "db@b")
 		virtual := b.service("db", "db", 9, "", 3306, 3306)
 		data := filepath.Join(b.dir, "data")
-		out, err := exec.Command("mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--user=root", "--datadir="+data).CombinedOutput()
-		require.NoError(t, err, string(out))
+		require.NoError(t, os.CopyFS(data, os.DirFS(fresh)))
 		users := filepath.Join(b.dir, "users.sql")
 		require.NoError(t, os.WriteFile(users, []byte("CREATE USER mesh@'%' IDENTIFIED BY 'topsecret';\n"), 0o644))
-		server := exec.Command("mariadbd", "--no-defaults", "--user=root", "--datadir="+data, "--socket="+filepath.Join(b.dir, "sql.sock"),
-			"--pid-file="+filepath.Join(b.dir, "sql.pid"), "--init-file="+users, "--bind-address=*", "--port=3306", "--skip-name-resolve",
-			"--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M")
+		server := exec.Command("mariadbd", append([]string{"--no-defaults", "--user=root", "--datadir=" + data, "--socket=" + filepath.Join(b.dir, "sql.sock"),
+			"--pid-file=" + filepath.Join(b.dir, "sql.pid"), "--init-file=" + users, "--bind-address=*", "--port=3306", "--skip-name-resolve"}, small...)...)
 		var log bytes.Buffer
 		server.Stdout, server.Stderr = &log, &log
 		require.NoError(t, b.net.Pod("db").NS.Start(server))
