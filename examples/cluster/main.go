@@ -155,6 +155,9 @@ func up(ctx context.Context, o options, plan layout.Cluster, out *report.Printer
 	if err := c.enforce(ctx); err != nil {
 		return run.Explain(ctx, stderr, "cluster", err)
 	}
+	if err := c.mesh(ctx); err != nil {
+		return run.Explain(ctx, stderr, "cluster", err)
+	}
 	if err := c.showServers(ctx); err != nil {
 		return run.Explain(ctx, stderr, "cluster", err)
 	}
