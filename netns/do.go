@@ -7,7 +7,7 @@ package netns
 // error of fn.
 //
 // fn runs on a goroutine and thread of its own while the caller waits, so the caller's
-// thread never changes namespace. Do may be nested: after an inner Do fn is in the
+// thread never changes namespace; when that is in the namespace already, fn runs on it. Do may be nested: after an inner Do fn is in the
 // outer namespace again. Goroutines that fn starts are NOT in the namespace, nor is
 // what fn leaves running: libraries that start goroutines to make sockets, such as a
 // [net.Dialer] given a host name, need [NS.DialContext] instead.

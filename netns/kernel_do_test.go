@@ -293,3 +293,27 @@ func TestCloseRaces(t *testing.T) {
 		}
 	}
 }
+
+// Do in the namespace that the caller is in runs on the caller's thread, and undoes what becomes of that.
+func TestDoStays(t *testing.T) {
+	nstest.Require(t, nstest.NetNS)
+	nstest.Leaks(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := netns.Current()
+	require.NoError(t, err)
+	other := nstest.New(t)
+	before, thread := here(t), unix.Gettid()
+	mine := errors.New("mine")
+	require.Equal(t, mine, home.Do(func() error {
+		require.Equal(t, thread, unix.Gettid())
+		require.NoError(t, other.Do(func() error { require.NotEqual(t, thread, unix.Gettid()); return nil }))
+		require.NoError(t, unix.Setns(other.Fd(), unix.CLONE_NEWNET))
+		return mine
+	}))
+	require.Equal(t, before, here(t))
+	require.PanicsWithValue(t, "boom", func() { _ = home.Do(func() error { panic("boom") }) })
+	require.NoError(t, home.Do(home.Close))
+	require.ErrorIs(t, home.Do(func() error { return nil }), fs.ErrClosed)
+	require.Equal(t, before, here(t))
+}

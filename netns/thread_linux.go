@@ -150,7 +150,32 @@ func aside(fn func()) {
 }
 
 func (ns *NS) do(op string, fn func() error) error {
+	if here, err := ns.stay(op, fn); here {
+		return err
+	}
 	return away(op, ns.object(), ns.enter, func(*visit) error { return fn() })
+}
+
+// stay runs fn on the caller's thread if that is in the namespace already, and sees to it that it is still there afterwards: to wake
+// another thread costs more than most of what is done in a namespace.
+func (ns *NS) stay(op string, fn func() error) (here bool, err error) {
+	runtime.LockOSThread()
+	if ns.withFd(func(fd int) error { here = staysIn(fd); return nil }) != nil || !here {
+		runtime.UnlockOSThread()
+		return false, nil
+	}
+	defer func() {
+		var now unix.Stat_t
+		if unix.Stat(threadNetNS, &now) != nil || now.Dev != ns.id.Dev || now.Ino != ns.id.Ino {
+			if lost := ns.withFd(moveTo); lost != nil {
+				// Locked, it ends with the caller's goroutine.
+				err = errors.Join(err, opError(op, ns.object(), &hint{"the thread cannot return to the namespace and is thrown away", lost}))
+				return
+			}
+		}
+		runtime.UnlockOSThread()
+	}()
+	return true, fn()
 }
 
 // unshareNet makes a namespace without letting the caller's thread into it.

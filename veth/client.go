@@ -92,7 +92,7 @@ func (c *Client) Plan(ctx context.Context, want State) (Plan, error) {
 	if err != nil {
 		return Plan{}, opError("plan", "", err)
 	}
-	p, _, err := c.plan(ctx, want, false)
+	p, _, err := c.plan(ctx, want, everything)
 	return p, opError("plan", "", err)
 }
 
@@ -102,7 +102,7 @@ func (c *Client) PlanUpdate(ctx context.Context, want State) (Plan, error) {
 	if err != nil {
 		return Plan{}, opError("plan", "", err)
 	}
-	p, _, err := c.plan(ctx, want, true)
+	p, _, err := c.plan(ctx, want, wantedOnly)
 	return p, opError("plan", "", err)
 }
 
@@ -122,20 +122,17 @@ const (
 	reading    extent = iota // all that is the client's
 	everything               // the same, for a plan
 	wantedOnly               // what a wanted state names, for a plan
+	updating                 // the same, for a plan that is carried out: who has a name in a pod shows then
 )
 
-// plan also returns the observation that the plan is made from: of everything, or only of what want names.
-func (c *Client) plan(ctx context.Context, want State, named bool) (Plan, *observation, error) {
-	look := everything
-	if named {
-		look = wantedOnly
-	}
+// plan also returns the observation that the plan is made from.
+func (c *Client) plan(ctx context.Context, want State, look extent) (Plan, *observation, error) {
 	o, err := c.k.observe(ctx, want, look)
 	if err != nil {
 		return Plan{}, nil, err
 	}
 	p := Diff(o.state, want)
-	p.named = named
+	p.look = look
 	if err := c.obstacles(p, o); err != nil {
 		return Plan{}, nil, err
 	}
@@ -174,7 +171,7 @@ func (c *Client) Apply(ctx context.Context, p Plan) error {
 	if p.Empty() {
 		return nil
 	}
-	now, o, err := c.plan(ctx, p.want, p.named)
+	now, o, err := c.plan(ctx, p.want, p.look)
 	if err != nil {
 		return opError("apply", "", err)
 	}
@@ -187,18 +184,18 @@ func (c *Client) Apply(ctx context.Context, p Plan) error {
 // Sync plans and applies, again when others changed the same links meanwhile, and returns the first plan: what differed. A second Sync
 // has an empty plan. Sync(State{}) removes everything that the client owns, also when the pods' namespaces are gone.
 func (c *Client) Sync(ctx context.Context, want State) (Plan, error) {
-	p, err := c.sync(ctx, want, false)
+	p, err := c.sync(ctx, want, everything)
 	return p, opError("sync", "", err)
 }
 
 // Update is Sync for the bridges and pairs that want lists: all others stay as they are and are not looked at, so that it costs the
 // same however many there are.
 func (c *Client) Update(ctx context.Context, want State) (Plan, error) {
-	p, err := c.sync(ctx, want, true)
+	p, err := c.sync(ctx, want, updating)
 	return p, opError("update", "", err)
 }
 
-func (c *Client) sync(ctx context.Context, want State, named bool) (Plan, error) {
+func (c *Client) sync(ctx context.Context, want State, look extent) (Plan, error) {
 	want, err := c.accept(want)
 	if err != nil {
 		return Plan{}, err
@@ -207,7 +204,7 @@ func (c *Client) sync(ctx context.Context, want State, named bool) (Plan, error)
 	for range syncTries {
 		var p Plan
 		var o *observation
-		if p, o, err = c.plan(ctx, want, named); err != nil {
+		if p, o, err = c.plan(ctx, want, look); err != nil {
 			return Plan{}, err
 		}
 		if first == nil {
@@ -241,7 +238,7 @@ func (c *Client) execute(ctx context.Context, o *observation, p Plan) error {
 	err := c.k.execute(ctx, o, p, j)
 	for round := 0; err == nil && p.disturbs() && round < 3; round++ {
 		var again *observation
-		if p, again, err = c.plan(ctx, p.want, p.named); err != nil {
+		if p, again, err = c.plan(ctx, p.want, p.look); err != nil {
 			break
 		}
 		err = c.k.execute(ctx, again, p, j)

@@ -14,7 +14,7 @@ type Plan struct {
 	have, want State // canonical
 	bridges    []bridgeChange
 	pairs      []pairChange
-	named      bool // made for what want names alone
+	look       extent // of the observation that it was made from
 }
 
 type bridgeChange struct {

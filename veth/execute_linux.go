@@ -29,7 +29,7 @@ func (k *kernel) execute(ctx context.Context, o *observation, p Plan, j *journal
 	}
 	for i := range p.pairs {
 		if x := &p.pairs[i]; x.want != nil {
-			if err := k.executePair(ctx, o, x, j); err != nil {
+			if err := k.executePair(ctx, o, p.look, x, j); err != nil {
 				return opError("apply", "pair "+x.want.Host.Name, err)
 			}
 		}
@@ -56,9 +56,13 @@ func (k *kernel) executeBridge(ctx context.Context, o *observation, b *bridgeCha
 	return stale(k.changeBridge(ctx, t, b.want.tag(k.owner).String(), b.want, &b.link, j))
 }
 
-func (k *kernel) executePair(ctx context.Context, o *observation, x *pairChange, j *journal) error {
+func (k *kernel) executePair(ctx context.Context, o *observation, look extent, x *pairChange, j *journal) error {
 	if x.have == nil || x.replace {
-		if err := k.attach(ctx, x.want, o, j); err != nil {
+		planned := o
+		if look == updating {
+			planned = nil // nobody has looked whether the name is free in the pod
+		}
+		if err := k.attach(ctx, x.want, planned, j); err != nil {
 			return stale(err)
 		}
 		return nil

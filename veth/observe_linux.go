@@ -70,7 +70,7 @@ func (k *kernel) observe(ctx context.Context, want State, look extent) (*observa
 	}
 	o.state = o.state.Canonical()
 	if planning {
-		if err := o.findObstacles(ctx, k, want); err != nil {
+		if err := o.findObstacles(ctx, k, want, look); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +79,7 @@ func (k *kernel) observe(ctx context.Context, want State, look extent) (*observa
 
 // candidates are the links to look at: all, or those that want names, with what they are ports of.
 func (k *kernel) candidates(ctx context.Context, want State, look extent) ([]rtnl.Link, error) {
-	if look != wantedOnly {
+	if look != wantedOnly && look != updating {
 		return k.node.conn.Links(ctx)
 	}
 	var links []rtnl.Link

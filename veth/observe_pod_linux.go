@@ -87,7 +87,7 @@ func (k *kernel) peer(ctx context.Context, pl *place, host *rtnl.Link) (*rtnl.Li
 }
 
 // findObstacles looks for what holds the names that want gives to new links, and for what want takes for granted.
-func (o *observation) findObstacles(ctx context.Context, k *kernel, want State) error {
+func (o *observation) findObstacles(ctx context.Context, k *kernel, want State, look extent) error {
 	have := map[string]*Pair{}
 	ends := map[[2]string]bool{}
 	for i := range o.state.Pairs {
@@ -117,6 +117,9 @@ func (o *observation) findObstacles(ctx context.Context, k *kernel, want State) 
 				fault := &FieldError{Path: "host.bridge", Fault: name + " is this client's own and the state does not list it, so it would be removed"}
 				o.obstacles = append(o.obstacles, opError("plan", at, fault))
 			}
+		}
+		if look == updating {
+			continue
 		}
 		if h := have[p.Host.Name]; h != nil && h.Pod.NetNS == p.Pod.NetNS && h.Pod.Name == p.Pod.Name {
 			continue
