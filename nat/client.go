@@ -11,6 +11,12 @@ import (
 // needs it.
 func New(c Config) (*Client, error) { return newClient(c) }
 
+// Own makes the table the Client's where nobody owns it, as the first change by
+// Sync, Apply or Update does. Without a table it does nothing. It fails with
+// fs.ErrPermission when the table has another owner, and with
+// errors.ErrUnsupported when it was made without the flags for it.
+func (c *Client) Own(ctx context.Context) error { return c.own(ctx) }
+
 // Read returns what the kernel's table holds, in canonical order. The zero
 // State means that there is no table.
 func (c *Client) Read(ctx context.Context) (State, error) { return c.read(ctx) }

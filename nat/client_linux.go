@@ -53,7 +53,12 @@ func newClient(c Config) (*Client, error) {
 	if err != nil {
 		return nil, &OpError{Op: "new", Err: err}
 	}
-	conn, err := nft.Open(ns)
+	var conn *nft.Conn
+	if c.Socket != nil {
+		conn, err = nft.Share(c.Socket)
+	} else {
+		conn, err = nft.Open(ns)
+	}
 	if err != nil {
 		unix.Close(ns)
 		return nil, &OpError{Op: "new", Err: err}

@@ -30,3 +30,5 @@ func (*Client) drain(context.Context) (time.Time, error)         { return time.T
 func (*Client) names(context.Context) (Names, error)             { return Names{}, errors.ErrUnsupported }
 func (*Client) watch(context.Context) error                      { return errors.ErrUnsupported }
 func (*Client) close() error                                     { return nil }
+
+func (c *Client) own(context.Context) error { return errors.ErrUnsupported }

@@ -3,6 +3,7 @@ package nat
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"math"
 	"time"
 
@@ -102,6 +103,34 @@ func (c *Client) remove(ctx context.Context) ([]flow, error) {
 	c.committed()
 	c.world, c.exists, c.owned, c.damaged = newWorld(c.lay), false, false, false
 	return flows, nil
+}
+
+// own takes over a table that nobody owns.
+func (c *Client) own(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ns == 0 {
+		return c.fail("own", fs.ErrClosed)
+	}
+	info, err := c.conn.Table(ctx, c.lay.table.Family, c.lay.table.Name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && info.Owner == c.conn.PortID():
+		return nil
+	case err == nil && info.Stamp == 0:
+		err = ErrForeign
+	case err == nil && info.Owner != 0:
+		err = unix.EPERM
+	case err == nil && !info.Persist:
+		err = errors.ErrUnsupported
+	}
+	if err != nil {
+		return c.fail("own", err)
+	}
+	c.world = nil // as after any change by others
+	b := nft.NewBatch()
+	c.lay.table.Owned = true
+	b.OwnTable(c.lay.table, info.Stamp)
+	return c.fail("own", c.conn.Commit(ctx, b, 0))
 }
 
 // guard is the generation that a commit must meet: any when nobody else can

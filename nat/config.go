@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"os"
 	"strings"
 
 	"github.com/podplumb/podplumb/netns"
@@ -46,6 +47,13 @@ type Config struct {
 	// anything, and Update takes for granted that the table's fixed part is
 	// there: for short-lived processes that hand it on.
 	Whole uint32
+
+	// Socket, when set, is an nftables socket (NETLINK_NETFILTER) of the
+	// namespace that the Client works through; it keeps a duplicate. The table
+	// then belongs to that socket, and stays owned while anybody has it open:
+	// so short-lived processes, one at a time, can share what a lasting one
+	// holds for them.
+	Socket *os.File
 
 	// Repaired, when set, is told by Watch what it put right, or the error
 	// that kept it from doing so.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -44,7 +46,25 @@ func Open(fd int) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a netfilter netlink socket: %w", err)
 	}
-	c := &Conn{sock: sock}
+	return newConn(sock)
+}
+
+// Share opens a connection through a socket that others use in turn, and whose
+// tables are this connection's too. It keeps a duplicate.
+func Share(file *os.File) (*Conn, error) {
+	sock, err := nlsock.Adopt(file, receive)
+	if err != nil {
+		return nil, fmt.Errorf("sharing a netfilter netlink socket: %w", err)
+	}
+	c, err := newConn(sock)
+	if err == nil {
+		c.seq = rand.Uint32() >> 1 // not that of an answer to another
+	}
+	return c, err
+}
+
+func newConn(sock *nlsock.Socket) (c *Conn, err error) {
+	c = &Conn{sock: sock}
 	// The sizes are limits, not memory. Without CAP_NET_ADMIN in the first
 	// user namespace they stay at what the system allows.
 	_ = sock.SetWriteBuffer(sendLimit)

@@ -63,10 +63,43 @@ func Open(ns *netns.NS, protocol int, groups uint32, buffer int) (*Socket, error
 	return s, nil
 }
 
+// Adopt returns a Socket of another's socket: a duplicate of the descriptor, so with the same address. What waits to be read is thrown
+// away.
+func Adopt(file *os.File, buffer int) (*Socket, error) {
+	raw, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if cerr := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
+		return nil, cerr
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	s := &Socket{file: os.NewFile(uintptr(fd), "netlink"), buf: make([]byte, buffer)}
+	s.raw, err = s.file.SyscallConn()
+	if err == nil {
+		err = s.findPort()
+	}
+	if err == nil {
+		err = s.Discard()
+	}
+	if err != nil {
+		_ = s.file.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
 func (s *Socket) findPort() error {
 	return s.control("getsockname", func(fd int) error {
 		sa, err := unix.Getsockname(fd)
-		if a, ok := sa.(*unix.SockaddrNetlink); ok {
+		a, ok := sa.(*unix.SockaddrNetlink)
+		if err == nil && !ok {
+			return unix.ENOTSOCK
+		}
+		if err == nil {
 			s.port = a.Pid
 		}
 		return err

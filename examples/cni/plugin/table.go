@@ -17,7 +17,7 @@ import (
 const tableName = "podplumb-cni"
 
 // withTable runs fn with the table while no other process of the plugin has it: while a process has a client open, the table is its own
-// where the kernel can do that, and others' changes are refused.
+// where the kernel can do that, and others' changes are refused. With a holder it stays so.
 func withTable(ctx context.Context, s record.Store, fn func(*nat.Client) error) (err error) {
 	unlock, err := s.LockNode(ctx, "table")
 	if err != nil {
@@ -26,7 +26,14 @@ func withTable(ctx context.Context, s record.Store, fn func(*nat.Client) error) 
 	defer func() { err = errors.Join(err, unlock()) }()
 	now := epoch()
 	before := handedOn(s, now)
-	c, err := nat.New(nat.Config{Table: tableName, Whole: before})
+	held, err := borrow(s)
+	if err != nil {
+		return err
+	}
+	if held != nil {
+		defer func() { err = errors.Join(err, held.Close()) }()
+	}
+	c, err := nat.New(nat.Config{Table: tableName, Whole: before, Socket: held})
 	if err != nil {
 		return err
 	}
