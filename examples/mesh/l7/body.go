@@ -17,8 +17,9 @@ type replay struct {
 	read int        // bytes
 	err  error      // the end, or worse
 
-	passed atomic.Bool // more was read than is kept
-	ended  atomic.Bool // there is nothing more to read
+	total  atomic.Int64 // read, for who does not have the lock
+	passed atomic.Bool  // more was read than is kept
+	ended  atomic.Bool  // there is nothing more to read
 }
 
 var errTryOver = errors.New("the try is over")
@@ -50,6 +51,7 @@ func (t *try) Read(p []byte) (int, error) {
 	}
 	n, err := b.from.Read(p)
 	b.read += n
+	b.total.Add(int64(n))
 	t.at += n
 	if n > 0 && !b.passed.Load() {
 		if len(b.kept)+n <= b.keep {

@@ -18,6 +18,9 @@ import (
 	"github.com/podplumb/podplumb/examples/mesh/upstream"
 )
 
+// longestRest is how many bytes of a response that nobody wants are read, in place of closing its connection.
+const longestRest = 4 << 10
+
 // handler serves the requests of one stream.
 type handler struct {
 	proxy  *Proxy
@@ -95,6 +98,9 @@ func (x *exchange) serve() {
 	if r.URL.Scheme == "" {
 		r.URL.Scheme = "http"
 	}
+	if _, ok := r.Header["User-Agent"]; !ok {
+		r.Header["User-Agent"] = nil // none is none
+	}
 	x.parent = x.proxy.config.Tracer.Extract(r.Header)
 	if r.ContentLength == 0 { // the server of HTTP/2 has a body even then
 		r.Body = http.NoBody
@@ -117,18 +123,19 @@ func (x *exchange) serve() {
 
 // endBody has nobody read the body any more when the handler ends.
 func (x *exchange) endBody() {
-	x.received = int64(x.body.read)
-	if x.body.ended.Load() {
-		return
-	}
+	x.received += x.body.total.Load()
 	if x.current != nil {
 		x.current.over.Store(true)
 	}
-	if x.r.ProtoMajor == 1 { // a read under way holds up the server's own end of the body; there is no next request after that
+	switch {
+	case x.body.ended.Load():
+	case x.r.ProtoMajor == 2:
+		_ = x.body.from.Close()
+	case x.body.mu.TryLock(): // nobody reads: the server takes what is left, if that is not much, and the next request
+		x.body.mu.Unlock()
+	default: // it could not get at the body; there is no next request after that
 		_ = http.NewResponseController(x.w).SetReadDeadline(time.Unix(1, 0))
-		return
 	}
-	_ = x.r.Body.Close()
 }
 
 // fail answers by the proxy itself.
@@ -155,6 +162,7 @@ func (x *exchange) gone() bool {
 // pass carries the request and gives the response, whatever becomes of it.
 func (x *exchange) pass() {
 	defer x.to.underWay.Add(-1)
+	defer x.endTurn(upstream.Neither, nil, nil) // whatever happens
 	if x.to.underWay.Add(1) > int64(x.proxy.config.Requests) {
 		x.fail(overflow)
 		return
@@ -191,7 +199,9 @@ func (x *exchange) carry() (*http.Response, error) {
 			return response, err
 		}
 		if response != nil {
-			_, _ = io.CopyN(io.Discard, response.Body, 4<<10) // a short one leaves the connection to the next
+			if n := response.ContentLength; n > 0 && n <= longestRest {
+				_, _ = io.Copy(io.Discard, response.Body) // which leaves the connection to the next
+			}
 			response.Body.Close()
 		}
 		x.endTurn(x.blame(response, err), response, err)
@@ -220,11 +230,34 @@ func (x *exchange) try() (*http.Response, error) {
 		x.span = x.proxy.config.Tracer.Start(x.parent, oteltrace.SpanKindClient, x.spanName())
 		x.span.Inject(r.Header)
 	}
-	return x.turn.Endpoint.RoundTrip(r, x.informational)
+	h := hints{x: x}
+	defer h.end()
+	return x.turn.Endpoint.RoundTrip(r, h.pass)
 }
 
-// informational passes on responses such as "103 Early Hints".
-func (x *exchange) informational(code int, header http.Header) error {
+// hints passes on responses such as "103 Early Hints", as long as there is no final one: HTTP/2's come from another goroutine.
+type hints struct {
+	x    *exchange
+	mu   sync.Mutex
+	over bool
+}
+
+func (h *hints) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.over = true
+}
+
+func (h *hints) pass(code int, header http.Header) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.over && h.x.r.ProtoAtLeast(1, 1) {
+		h.x.informational(code, header)
+	}
+	return nil
+}
+
+func (x *exchange) informational(code int, header http.Header) {
 	h := x.w.Header()
 	for name, values := range header {
 		h[name] = values
@@ -234,7 +267,6 @@ func (x *exchange) informational(code int, header http.Header) error {
 	for name := range header {
 		delete(h, name)
 	}
-	return nil
 }
 
 // endTurn tells the endpoint how the try ended.

@@ -82,6 +82,8 @@ func TestRequests(t *testing.T) {
 				require.Equal(t, "x", response.Header.Get("Got-Proxy-Authorization"))
 				require.Equal(t, []string{"1", "2"}, response.Header["Got-X-Two"])
 				require.Empty(t, response.Header["Date"])
+				response, _ = do(t, c, "GET", url+"/x", nil, "User-Agent: ")
+				require.Empty(t, response.Header["Got-User-Agent"], "none is none")
 				if protocol == stream.HTTP1 {
 					response, _ = do(t, c, "GET", url+"/x", nil, "Connection: x-hop", "X-Hop: 1", "Keep-Alive: 5")
 					require.Empty(t, response.Header["Got-X-Hop"])
@@ -470,4 +472,26 @@ func TestDrain(t *testing.T) {
 	_, err := idle.Read(make([]byte, 1))
 	require.ErrorIs(t, err, io.EOF)
 	close(release)
+}
+
+// A request that the proxy answers itself costs its connection only if there is much left of its body.
+func TestRefusedBody(t *testing.T) {
+	t.Parallel()
+	_, client, url := two(t, "127.0.0.1", l7.Config{Allow: func(spiffeid.ID, *http.Request) bool { return false }}, says("ok"))
+	for _, protocol := range protocols {
+		c := client.client(protocol)
+		for i := range 3 {
+			var reused atomic.Bool
+			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { reused.Store(i.Reused) }})
+			r, err := http.NewRequestWithContext(ctx, "POST", url, strings.NewReader("hello"))
+			require.NoError(t, err)
+			response, err := c.Do(r)
+			require.NoError(t, err)
+			_, err = io.ReadAll(response.Body)
+			require.NoError(t, err)
+			response.Body.Close()
+			require.Equal(t, 403, response.StatusCode)
+			require.Equal(t, i > 0, reused.Load())
+		}
+	}
 }

@@ -22,7 +22,7 @@ import (
 
 // Times of connections that clients made.
 const (
-	headWait   = 30 * time.Second // for the head of a request that has begun
+	headWait   = time.Minute      // for the head of a request from elsewhere; the pod's own application may open connections in advance
 	idleWait   = time.Hour        // longer than any proxy keeps its own idle connections
 	pingWait   = 30 * time.Second // without a word on HTTP/2, then a PING, then the end
 	bodyReplay = 64 << 10         // bytes of a request's body that are kept for another try
@@ -91,13 +91,15 @@ func (p *Proxy) ServeStream(ctx context.Context, s *stream.Stream) error {
 	protocols.SetHTTP1(s.Protocol == stream.HTTP1)
 	protocols.SetUnencryptedHTTP2(s.Protocol == stream.HTTP2)
 	server := &http.Server{
-		Handler:           &handler{proxy: p, stream: s, conn: c},
-		Protocols:         protocols,
-		ReadHeaderTimeout: headWait,
-		IdleTimeout:       idleWait,
-		ErrorLog:          discard,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		HTTP2:             &http.HTTP2Config{SendPingTimeout: pingWait, PingTimeout: pingWait},
+		Handler:     &handler{proxy: p, stream: s, conn: c},
+		Protocols:   protocols,
+		IdleTimeout: idleWait,
+		ErrorLog:    discard,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		HTTP2:       &http.HTTP2Config{SendPingTimeout: pingWait, PingTimeout: pingWait},
+	}
+	if s.Direction == stream.Inbound {
+		server.ReadHeaderTimeout = headWait
 	}
 	if err := server.Serve(&one{served: c, draining: s.Draining}); errors.Is(err, errDraining) {
 		_ = server.Shutdown(ctx) // requests under way end; HTTP/2 clients are told to go away

@@ -207,6 +207,7 @@ func TestGRPC(t *testing.T) {
 type flaky struct {
 	requests, fail atomic.Int64
 	code           int
+	endless        atomic.Bool // the bodies of failures
 }
 
 func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -219,7 +220,11 @@ func (f *flaky) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if f.code == 0 {
 			panic(http.ErrAbortHandler)
 		}
-		http.Error(w, "no", f.code)
+		w.WriteHeader(f.code)
+		if f.endless.Load() {
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}
 		return
 	}
 	_, _ = w.Write(body)
@@ -239,6 +244,7 @@ func TestRetry(t *testing.T) {
 	for _, protocol := range protocols {
 		for _, code := range []int{503, 0} {
 			f := &flaky{code: code}
+			f.endless.Store(code == 503)
 			m, client, url := two(t, "127.0.0.1", l7.Config{Breaker: upstream.BreakerConfig{Failures: -1}}, f.ServeHTTP)
 			m.route(to("cart") + retries)
 			c := client.client(protocol)
@@ -255,6 +261,7 @@ func TestRetry(t *testing.T) {
 			} {
 				f.requests.Store(0)
 				f.fail.Store(int64(try.fail))
+				f.endless.Store(code == 503 && try.code == 200)
 				response, body := do(t, c, try.method, url+try.path, strings.NewReader(try.body))
 				want := try.code
 				if code == 0 && want == 503 {

@@ -46,7 +46,7 @@ func (x *exchange) tunnel(response *http.Response) {
 	}
 	var both sync.WaitGroup
 	both.Go(func() {
-		x.received = carry(server, client, buffered.Reader)
+		x.received += carry(server, client, buffered.Reader)
 	})
 	x.sent = carry(client, server, server)
 	both.Wait()
