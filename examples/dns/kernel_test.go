@@ -14,9 +14,13 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/stretchr/testify/require"
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/podplumb/podplumb/examples/dns/agent"
 	"github.com/podplumb/podplumb/examples/internal/kerneltest"
+	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/netns"
 	"github.com/podplumb/podplumb/veth"
 )
@@ -136,6 +140,26 @@ func TestReadme(t *testing.T) {
 		require.NoError(t, err)
 		machine.Readme(t, string(readme), "go run ./examples/dns -f examples/dns/shop ask "+question, "dns", out.String())
 	}
+}
+
+// The arguments in the manifest are ones that the program takes: all that it lacks here is a cluster.
+func TestDeployment(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("deployment.yaml")
+	require.NoError(t, err)
+	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	kinds := map[string]bool{}
+	for document := range strings.SplitSeq(string(text), "\n---\n") {
+		object, kind, err := decoder.Decode([]byte(document), nil, nil)
+		require.NoError(t, err)
+		kinds[kind.Kind] = true
+		if deployment, ok := object.(*appsv1.Deployment); ok {
+			var errs strings.Builder
+			require.Equal(t, run.Failed, agent.Run(t.Context(), deployment.Spec.Template.Spec.Containers[0].Args, io.Discard, &errs))
+			require.Contains(t, errs.String(), "-f DIR takes the objects from manifests instead")
+		}
+	}
+	require.Len(t, kinds, 5)
 }
 
 func TestUsage(t *testing.T) {
