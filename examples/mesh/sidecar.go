@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"runtime"
 	"time"
@@ -82,7 +83,7 @@ func (o *proxyOptions) serve(ctx context.Context, stderr io.Writer) error {
 		group.Go(func() error { return p.tell(ctx, metrics) })
 	}
 	group.Go(func() error {
-		first, err := o.self(ctx, w)
+		first, err := o.self(ctx, w, p.log)
 		if err != nil {
 			return err
 		}
@@ -103,14 +104,14 @@ func (o *proxyOptions) serve(ctx context.Context, stderr io.Writer) error {
 }
 
 // self waits until this pod is known.
-func (o *proxyOptions) self(ctx context.Context, w *world.World) (*world.Pod, error) {
+func (o *proxyOptions) self(ctx context.Context, w *world.World, log *slog.Logger) (*world.Pod, error) {
 	for {
 		s, changed := w.Snapshot()
 		if p := s.Pod(o.pod); p != nil {
 			return p, nil
 		}
 		if s.Known {
-			fmt.Fprintf(os.Stderr, "mesh proxy: pod %s is not known yet\n", o.pod)
+			log.Info("this pod is not known yet", "pod", o.pod)
 		}
 		select {
 		case <-ctx.Done():

@@ -63,11 +63,16 @@ const SharedSocket = "workload.sock"
 // failures are tried again.
 const look = 100 * time.Millisecond
 
+// idle is how often it is looked whether pods have other namespaces than they
+// had, and the longest wait between two tries.
+const idle = 2 * time.Second
+
 // Agent keeps the pods of a node in the mesh.
 type Agent struct {
 	config Config
 
 	mu      sync.Mutex
+	ended   chan struct{} // holds one token after a pod was given up
 	callers map[netns.ID]spiffeid.ID
 	ready   map[string]*netns.NS // pods that are captured
 	changed chan struct{}
@@ -81,7 +86,7 @@ func New(c Config) *Agent {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Agent{config: c, callers: map[netns.ID]spiffeid.ID{}, ready: map[string]*netns.NS{}, changed: make(chan struct{})}
+	return &Agent{config: c, ended: make(chan struct{}, 1), callers: map[netns.ID]spiffeid.ID{}, ready: map[string]*netns.NS{}, changed: make(chan struct{})}
 }
 
 // Run works until ctx ends.
@@ -106,18 +111,22 @@ func (a *Agent) Run(ctx context.Context) error {
 	pods := map[string]*member{}
 	again := time.NewTimer(0)
 	defer again.Stop()
+	wait := look
 	for {
 		snapshot, changed := a.config.World.Snapshot()
-		if snapshot.Known {
-			if a.adopt(ctx, snapshot, pods, &running) {
-				again.Reset(look)
-			}
+		if missing := snapshot.Known && a.adopt(ctx, snapshot, pods, &running); !missing {
+			wait = idle
 		}
+		again.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+			wait = look
+		case <-a.ended:
+			wait = look
 		case <-again.C:
+			wait = min(2*wait, idle)
 		}
 	}
 }
@@ -133,7 +142,7 @@ func (a *Agent) adopt(ctx context.Context, s *world.Snapshot, pods map[string]*m
 		key := fmt.Sprint(p.Workload, p.UID, p.Workload.Addresses)
 		here[key] = true
 		if m := pods[key]; m != nil && !m.ended() {
-			if m.same(p) {
+			if m.same(p) && !m.replaced() {
 				m.pod.Store(p)
 			} else { // anew, and captured all the while
 				m.end()
@@ -152,7 +161,14 @@ func (a *Agent) adopt(ctx context.Context, s *world.Snapshot, pods map[string]*m
 		pods[key] = m
 		ctx, cancel := context.WithCancel(ctx)
 		m.end = cancel
-		running.Go(func() { m.run(ctx); cancel() })
+		running.Go(func() {
+			m.run(ctx)
+			cancel()
+			select {
+			case a.ended <- struct{}{}:
+			default:
+			}
+		})
 	}
 	for key, m := range pods {
 		if !here[key] {

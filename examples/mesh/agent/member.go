@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	spiffe "github.com/spiffe/go-spiffe/v2/workloadapi"
@@ -54,6 +56,19 @@ func (a *Agent) begin(p *world.Pod) (*member, error) {
 func (m *member) same(p *world.Pod) bool {
 	was := m.pod.Load()
 	return was.Sidecar == p.Sidecar && slices.Equal(was.ExcludeInbound, p.ExcludeInbound) && slices.Equal(was.ExcludeOutbound, p.ExcludeOutbound)
+}
+
+// replaced holds if there is another namespace under the name by now.
+func (m *member) replaced() bool {
+	if m.ns.Name() == "" {
+		return false
+	}
+	info, err := os.Stat(filepath.Join(netns.RunDir, m.ns.Name()))
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && (netns.ID{Dev: uint64(st.Dev), Ino: st.Ino}) != m.id //nolint:unconvert // it differs between architectures
 }
 
 func (m *member) ended() bool {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/podplumb/podplumb/nat"
@@ -110,6 +111,16 @@ func (c *Capture) state() nat.State {
 // where nobody listens any more, until ctx ends. Failures are told and tried
 // again.
 func (c *Capture) Follow(ctx context.Context, failed func(error)) error {
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Where the table has no owner (before Linux 6.9), others can flush it.
+	watching.Go(func() {
+		if err := c.client.Watch(ctx); ctx.Err() == nil {
+			failed(fmt.Errorf("capture: watch: %w", err))
+		}
+	})
 	quick := max(c.config.Every/10, time.Millisecond)
 	changed := time.Now()
 	tick := time.NewTimer(quick)

@@ -29,7 +29,8 @@ type Config struct {
 	// means that they live as long as the CA.
 	File string
 
-	// Leaf is how long an identity is valid; zero is one hour.
+	// Leaf is how long an identity is valid, up to the next full second; zero is
+	// one hour.
 	Leaf time.Duration
 
 	// Root is how long a root is valid; zero is 90 days. It is replaced at
@@ -71,7 +72,10 @@ func OpenCA(config Config) (*CA, error) {
 	def(&config.Leaf, time.Hour)
 	def(&config.Root, 90*24*time.Hour)
 	def(&config.Spread, config.Leaf/10)
-	if config.Leaf < 0 || config.Spread < 0 || config.Root < 2*(config.Leaf+config.Spread) {
+	if config.Leaf < 0 || config.Spread < 0 {
+		return nil, fmt.Errorf("identity: open CA: leaf %v, spread %v: a time is negative", config.Leaf, config.Spread)
+	}
+	if config.Root < 2*(config.Leaf+config.Spread) {
 		return nil, fmt.Errorf("identity: open CA: a root that is valid for %v cannot be replaced while leaves are valid for %v", config.Root, config.Leaf)
 	}
 	ca := &CA{config: config, changed: make(chan struct{})}
@@ -139,7 +143,7 @@ func (ca *CA) Issue(_ context.Context, id spiffeid.ID, key crypto.PublicKey) ([]
 	leaf := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{Organization: []string{"podplumb"}},
 		URIs:      []*url.URL{id.URL()},
-		NotBefore: now.Add(-min(backdated, ca.config.Leaf/10)), NotAfter: earlier(now.Add(ca.config.Leaf), root.certificate.NotAfter),
+		NotBefore: now.Add(-min(backdated, ca.config.Leaf/10)), NotAfter: earlier(whole(now.Add(ca.config.Leaf)), root.certificate.NotAfter),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		BasicConstraintsValid: true,
 	}
@@ -182,6 +186,9 @@ func serial() *big.Int {
 	b[0] &= 0x7f
 	return new(big.Int).SetBytes(b[:])
 }
+
+// whole is the next full second, which is as exact as certificates are.
+func whole(t time.Time) time.Time { return t.Add(time.Second - 1).Truncate(time.Second) }
 
 func earlier(a, b time.Time) time.Time {
 	if a.Before(b) {

@@ -174,7 +174,9 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	if h, ok := p.handler.(interface{ Close() }); ok {
 		defer h.Close()
 	}
-	running.Go(func() { p.renew(ctx) })
+	renewing, renewed := context.WithCancel(ctx)
+	defer renewed()
+	running.Go(func() { p.renew(renewing) })
 	failed := make(chan error, len(p.listeners)+len(p.questions))
 	for i, l := range p.listeners {
 		serve := [...]func(context.Context, net.Conn){p.inbound, p.outbound, p.question, p.question}[i]
@@ -188,6 +190,7 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
+	renewed()
 	p.close()
 	close(p.draining)
 	done := make(chan struct{})
