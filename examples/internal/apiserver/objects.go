@@ -43,6 +43,10 @@ func (s *Server) do(r *http.Request, c call, body []byte) (any, error) {
 	defer s.mu.Unlock()
 	var sent map[string]any
 	if len(body) > 0 && r.Method != http.MethodDelete {
+		kind := r.Header.Get("Content-Type")
+		if kind != "application/json" && kind != string(types.MergePatchType) {
+			return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, r.Method, c.groupResource(), c.name, kind, 0, true)
+		}
 		if err := json.Unmarshal(body, &sent); err != nil {
 			return nil, apierrors.NewBadRequest(err.Error())
 		}
@@ -60,9 +64,6 @@ func (s *Server) do(r *http.Request, c call, body []byte) (any, error) {
 	case http.MethodPut:
 		return s.update(c, at, have, sent)
 	case http.MethodPatch:
-		if r.Header.Get("Content-Type") != string(types.MergePatchType) {
-			return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "patch", c.groupResource(), c.name, "only merge patches", 0, true)
-		}
 		next, _ := merge(runtime.DeepCopyJSON(have), runtime.DeepCopyJSON(sent)).(map[string]any)
 		return s.update(c, at, have, next)
 	case http.MethodDelete:
