@@ -68,3 +68,5 @@ func Libraries(program string) ([]string, error) { return newLinker().files(prog
 func Dependencies(show string) (image, modules string) {
 	return dependency([]byte(show), imageDependency), dependency([]byte(show), modulesDependency)
 }
+
+var Unsigned = unsigned

@@ -74,9 +74,8 @@ func setUp() error {
 	if err := os.WriteFile("/proc/sys/kernel/modprobe", []byte(guestProbe), 0); err != nil {
 		return err
 	}
-	// Nothing asks the kernel for these when they are needed: a machine of the field has them loaded.
-	for _, m := range []string{"br_netfilter", "nf_conntrack", "nf_conntrack_netlink"} {
-		_ = runModprobe([]string{"-q", m})
+	if err := loadAtBoot(); err != nil {
+		return err
 	}
 	return loopbackUp()
 }

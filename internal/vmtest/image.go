@@ -187,9 +187,11 @@ func addModules(cpio *cpioWriter, kernel Image) error {
 		}
 		m.path = filepath.Join(guestModules, kernel.Release, rel)
 		chosen[name] = m
-		if err := cpio.file(m.path, source); err != nil {
+		content, err := os.ReadFile(source)
+		if err != nil {
 			return err
 		}
+		cpio.bytes(m.path, 0o644, unsigned(content))
 	}
 	cpio.bytes(guestIndex, 0o644, chosen.index())
 	return cpio.err

@@ -24,13 +24,7 @@ func runModprobe(args []string) int {
 			names = append(names, a)
 		}
 	}
-	f, err := os.Open(guestIndex)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "modprobe:", err)
-		return 1
-	}
-	defer f.Close()
-	tree, err := readIndex(f)
+	tree, err := openIndex()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "modprobe:", err)
 		return 1
@@ -45,6 +39,35 @@ func runModprobe(args []string) int {
 		}
 	}
 	return status
+}
+
+func openIndex() (moduleTree, error) {
+	f, err := os.Open(guestIndex)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return readIndex(f)
+}
+
+// loadedAtBoot are modules that a machine of the field has loaded: those that nothing asks the kernel for when they are needed, and those of nftables and IPVS.
+// A transaction of nftables that needs modules is begun anew after each, which takes seconds on an emulated processor. Others come when they are asked for.
+var loadedAtBoot = []string{"br_netfilter", "nf_conntrack", "nf_conntrack_netlink",
+	"nft_ct", "nft_fib_inet", "nft_hash", "nft_numgen", "nft_nat", "nft_chain_nat", "nft_masq", "nft_redir", "nft_reject_inet", "nft_limit", "nft_objref", "nft_log",
+	"ip_vs", "ip_vs_rr"}
+
+// loadAtBoot loads those that the kernel has.
+func loadAtBoot() error {
+	tree, err := openIndex()
+	if err != nil {
+		return err
+	}
+	for _, name := range loadedAtBoot {
+		if err := loadModules(tree.resolve(name)); err != nil && !errors.Is(err, errNoModule) {
+			return fmt.Errorf("load module %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 var errNoModule = errors.New("no such module in this guest")

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
@@ -70,6 +71,26 @@ func parseModinfo(file string, info []byte) module {
 		}
 	}
 	return m
+}
+
+// What the kernel's build appends to a signed module: the signature, a struct module_signature whose last four bytes are the signature's length (big-endian), and
+// this text (include/linux/module_signature.h).
+const (
+	signatureMagic  = "~Module signature appended~\n"
+	signatureStruct = 12
+)
+
+// unsigned returns a module without its signature. To check one takes an emulated processor ten times as long as to load the module.
+func unsigned(module []byte) []byte {
+	rest, signed := bytes.CutSuffix(module, []byte(signatureMagic))
+	if !signed || len(rest) < signatureStruct {
+		return module
+	}
+	length := int(binary.BigEndian.Uint32(rest[len(rest)-4:]))
+	if length > len(rest)-signatureStruct {
+		return module
+	}
+	return rest[:len(rest)-signatureStruct-length]
 }
 
 // moduleTree is a set of modules by name.

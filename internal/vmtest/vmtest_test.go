@@ -211,6 +211,21 @@ func TestReadReport(t *testing.T) {
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
+func TestUnsigned(t *testing.T) {
+	t.Parallel()
+	signed := "module" + "sig" + string(make([]byte, 8)) + "\x00\x00\x00\x03" + "~Module signature appended~\n"
+	for in, want := range map[string]string{
+		signed:                          "module",
+		"module":                        "module",
+		signed[:len(signed)-1]:          signed[:len(signed)-1],
+		"~Module signature appended~\n": "~Module signature appended~\n",
+		"x" + signed[len("module"):]:    "x",
+		string(make([]byte, 8)) + "\xff\xff\xff\xff~Module signature appended~\n": string(make([]byte, 8)) + "\xff\xff\xff\xff~Module signature appended~\n",
+	} {
+		require.Equal(t, want, string(vmtest.Unsigned([]byte(in))))
+	}
+}
+
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	d := vmtest.Deferred{ImportPath: "m/a", Tests: []string{"TestA", "TestB", "TestC/v4", "TestD", "TestE", "TestF"}}
