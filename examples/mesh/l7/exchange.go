@@ -180,7 +180,7 @@ func (x *exchange) pass() {
 func (x *exchange) carry() (*http.Response, error) {
 	d := x.to
 	d.budget.Request(x.begin)
-	if x.body != nil && x.mayRepeat() {
+	if x.body != nil && (x.r.ProtoMajor == 2 || x.mayRepeat()) { // HTTP/2 tells of requests that it never looked at
 		x.body.keep = bodyReplay
 	}
 	var tried []*upstream.Endpoint
@@ -223,8 +223,12 @@ func (x *exchange) try() (*http.Response, error) {
 		if r == x.r {
 			r = r.WithContext(ctx)
 		}
-		x.current = &try{body: x.body}
-		r.Body = x.current
+		body, err := x.newBody()
+		if err != nil {
+			return nil, err
+		}
+		r.Body = body
+		r.GetBody = x.newBody // after a GOAWAY or REFUSED_STREAM
 	}
 	if x.stream.Direction == stream.Outbound {
 		x.span = x.proxy.config.Tracer.Start(x.parent, oteltrace.SpanKindClient, x.spanName())
@@ -233,6 +237,18 @@ func (x *exchange) try() (*http.Response, error) {
 	h := hints{x: x}
 	defer h.end()
 	return x.turn.Endpoint.RoundTrip(r, h.pass)
+}
+
+// newBody has the body read from its beginning, if that is still there.
+func (x *exchange) newBody() (io.ReadCloser, error) {
+	if x.current != nil {
+		x.current.over.Store(true)
+	}
+	if !x.body.again() {
+		return nil, errTryOver
+	}
+	x.current = &try{body: x.body}
+	return x.current, nil
 }
 
 // hints passes on responses such as "103 Early Hints", as long as there is no final one: HTTP/2's come from another goroutine.
