@@ -3,6 +3,7 @@
 //	sudo go run ./mesh                    the demo: two nodes, four pods, what is on the wire, who is refused
 //	mesh node -node NAME -f DIR           bring the pods of a node into the mesh
 //	mesh proxy -pod NAMESPACE/NAME        be the proxy inside of a pod
+//	mesh trace FILE [ID...]               draw the traces that -trace-file collected
 package main
 
 import (
@@ -41,6 +42,8 @@ func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			return runNode(ctx, args[1:], stderr)
 		case "proxy":
 			return runProxy(ctx, args[1:], stderr)
+		case "trace":
+			return runTrace(args[1:], stdout, stderr)
 		case "app":
 			return runApp(ctx, args[1:], stdout, stderr)
 		}
