@@ -169,3 +169,42 @@ func TestProxyProtocolOfOthers(t *testing.T) {
 		require.Equal(t, 400, raw(t, f.clear, begin+request), begin)
 	}
 }
+
+// What there is of a response is passed on before more is waited for, whether or not its length is known.
+func TestSlowResponses(t *testing.T) {
+	t.Parallel()
+	f := start(t, listen.Config{})
+	more := make(chan struct{})
+	f.use([]route.Rule{prefix("/", "web")}, backend{name: "web", addresses: []string{server(t, "web", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/length" {
+			w.Header().Set("Content-Length", "4")
+		}
+		for _, part := range []string{"ab", "cd"} {
+			fmt.Fprint(w, part)
+			_ = http.NewResponseController(w).Flush()
+			if part == "ab" {
+				<-more
+			}
+		}
+	})}})
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		for _, path := range []string{"/length", "/stream"} {
+			r, err := http.NewRequestWithContext(t.Context(), method, "http://"+f.clear+path, strings.NewReader("body"))
+			require.NoError(t, err)
+			if method == http.MethodGet {
+				r.Body, r.ContentLength = nil, 0
+			}
+			response, err := http.DefaultClient.Do(r)
+			require.NoError(t, err)
+			defer response.Body.Close()
+			begin := make([]byte, 2)
+			_, err = io.ReadFull(response.Body, begin)
+			require.NoError(t, err)
+			require.Equal(t, "ab", string(begin), "%s %s", method, path)
+			more <- struct{}{}
+			rest, err := io.ReadAll(response.Body)
+			require.NoError(t, err)
+			require.Equal(t, "cd", string(rest))
+		}
+	}
+}

@@ -26,10 +26,6 @@ import (
 // statusClientClosed is what is noted of a request whose client went away.
 const statusClientClosed = 499
 
-// flushAfter is for how long a part of a body of known length may wait for more. Streams, whose length is not known, pass as they
-// come.
-const flushAfter = 10 * time.Millisecond
-
 // Proxy is the handler. Make it with New.
 type Proxy struct {
 	snapshot  atomic.Pointer[Snapshot]
@@ -50,9 +46,8 @@ func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *
 	p := &Proxy{transport: transport, metrics: metrics, access: access, mirrors: make(chan struct{}, mirrorMost), BodyTimeout: time.Minute}
 	p.snapshot.Store(&Snapshot{})
 	p.reverse = &httputil.ReverseProxy{
-		Rewrite:       rewrite,
-		Transport:     carrier{p},
-		FlushInterval: flushAfter,
+		Rewrite:   rewrite,
+		Transport: carrier{p},
 		ModifyResponse: func(r *http.Response) error {
 			if c := strict.From(r.Request.Context()); c != nil && r.StatusCode == http.StatusSwitchingProtocols {
 				c.Switch()
@@ -87,6 +82,7 @@ type passage struct {
 	rule      *route.Rule
 	backend   route.Backend
 	err       error
+	writer    *recorder
 	id        string         // of the request
 	endpoint  netip.AddrPort // that it was sent to last
 	waited    time.Duration  // until the first of the response
@@ -101,6 +97,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	on := &passage{snapshot: p.snapshot.Load(), id: identify(w, r)}
 	r = r.WithContext(context.WithValue(r.Context(), key{}, on))
 	seen := &recorder{ResponseWriter: w}
+	on.writer = seen
 	underWay := p.metrics.begin()
 	defer func() { // the reverse proxy panics when a response ends before its time
 		underWay()
@@ -243,6 +240,9 @@ func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := send()
 	on.waited, on.err = time.Since(begin), err
 	nameClient(r.Context(), on.endpoint)
+	if err == nil && response.ContentLength > 0 && response.StatusCode != http.StatusSwitchingProtocols {
+		response.Body = &prompt{ReadCloser: response.Body, to: on.writer, left: response.ContentLength} // without a length the reverse proxy passes all on as it comes
+	}
 	return response, err
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"sync"
 )
@@ -40,6 +41,30 @@ func (r *recorder) status() int {
 		return http.StatusOK // a handler that says nothing says that
 	}
 	return r.code
+}
+
+// prompt is a body of known length whose reader passes on what there is before it waits for more, and only then: a short response
+// goes out in one piece with its headers.
+type prompt struct {
+	io.ReadCloser
+	to    *recorder
+	left  int64
+	begun bool
+}
+
+// Read implements io.Reader.
+func (p *prompt) Read(b []byte) (int, error) {
+	there := -1
+	if c, ok := p.ReadCloser.(interface{ Buffered() int }); ok {
+		there = c.Buffered()
+	}
+	if p.left > 0 && (there == 0 || there < 0 && p.begun) {
+		_ = http.NewResponseController(p.to).Flush() // it fails where the next Write does too
+	}
+	p.begun = true
+	n, err := p.ReadCloser.Read(b)
+	p.left -= int64(n)
+	return n, err
 }
 
 // buffers are those through which bodies are copied.

@@ -64,16 +64,6 @@ func fits(r *http.Request) bool {
 			return false
 		}
 	}
-	for name, values := range r.Header {
-		if !httpguts.ValidHeaderFieldName(name) {
-			return false
-		}
-		for _, v := range values {
-			if !httpguts.ValidHeaderFieldValue(v) {
-				return false
-			}
-		}
-	}
 	return true
 }
 
@@ -229,7 +219,9 @@ func (c *directConn) roundTrip(r *http.Request) (response *http.Response, silent
 			}
 		}
 	}()
-	c.write(r)
+	if err := c.write(r); err != nil {
+		return nil, false, err
+	}
 	if err := c.out.Flush(); err != nil {
 		return nil, true, err
 	}
@@ -270,8 +262,10 @@ func noEOF(err error) error {
 	return err
 }
 
-// write writes the request as RFC 9112 has it. fits has looked at names and values.
-func (c *directConn) write(r *http.Request) {
+var errHeader = errors.New("a header has a line break in it")
+
+// write writes the request as RFC 9112 has it.
+func (c *directConn) write(r *http.Request) error {
 	w := c.out
 	put := func(parts ...string) {
 		for _, p := range parts {
@@ -289,10 +283,18 @@ func (c *directConn) write(r *http.Request) {
 			}
 		}
 		for _, v := range values {
+			if broken(name) || broken(v) { // the server would not have let it in; a filter may have added it
+				return errHeader
+			}
 			put(name, ": ", strings.TrimSpace(v), "\r\n")
 		}
 	}
 	put("\r\n")
+	return nil
+}
+
+func broken(s string) bool {
+	return strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0 || strings.IndexByte(s, 0) >= 0
 }
 
 // directBody gives the connection back at its end.
@@ -331,6 +333,14 @@ func (b *directBody) end() {
 		return
 	}
 	b.conn.owner.give(b.conn)
+}
+
+// Buffered is how much has come and was not read.
+func (b *directBody) Buffered() int {
+	if b.done {
+		return 0
+	}
+	return b.conn.in.Buffered()
 }
 
 // Close implements io.Closer. What was not read is not worth reading.

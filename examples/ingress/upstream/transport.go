@@ -93,7 +93,7 @@ func (t *Transport) RoundTrip(r *http.Request, set *Set, backend route.Backend, 
 	if len(endpoints) == 0 {
 		return nil, fmt.Errorf("%s/%s:%s: %w", backend.Namespace, backend.Service, backend.Port, ErrNoEndpoints)
 	}
-	var tried []*Endpoint
+	tried := make([]*Endpoint, 0, attempts)
 	var last error
 	for len(tried) < attempts {
 		e := pick(endpoints, tried, time.Now())
@@ -119,27 +119,17 @@ func (t *Transport) RoundTrip(r *http.Request, set *Set, backend route.Backend, 
 }
 
 func (t *Transport) one(r *http.Request, e *Endpoint) (*http.Response, error) {
-	out := r.WithContext(r.Context()) // shares the headers, which no transport changes
-	url := *r.URL
-	out.URL = &url
-	if r.Body != nil && r.Body != http.NoBody {
-		out.Body = io.NopCloser(r.Body) // closed by its owner: a transport that cannot connect would close it too
-	}
-	out.URL.Scheme, out.URL.Host = "http", e.Address.String()
-	if e.Protocol == HTTPS {
-		out.URL.Scheme = "https"
-	}
 	protocol := e.Protocol
 	if protocol == HTTP1 && r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		protocol = H2C // gRPC has no other
 	}
-	e.underWay.Add(1)
 	var response *http.Response
 	var err error
-	if protocol == HTTP1 && fits(out) {
-		response, err = t.direct.RoundTrip(out, e.Address)
+	e.underWay.Add(1)
+	if protocol == HTTP1 && fits(r) {
+		response, err = t.direct.RoundTrip(r, e.Address)
 	} else {
-		response, err = t.transports[protocol].RoundTrip(out)
+		response, err = t.transports[protocol].RoundTrip(addressed(r, e))
 	}
 	if err != nil {
 		e.underWay.Add(-1)
@@ -151,6 +141,21 @@ func (t *Transport) one(r *http.Request, e *Endpoint) (*http.Response, error) {
 		response.Body = &counted{response.Body, e, false}
 	}
 	return response, nil
+}
+
+// addressed is the request with the endpoint's address. It shares the headers, which no transport changes.
+func addressed(r *http.Request, e *Endpoint) *http.Request {
+	out := r.WithContext(r.Context())
+	url := *r.URL
+	out.URL = &url
+	if r.Body != nil && r.Body != http.NoBody {
+		out.Body = io.NopCloser(r.Body) // closed by its owner: a transport that cannot connect would close it too
+	}
+	out.URL.Scheme, out.URL.Host = "http", e.Address.String()
+	if e.Protocol == HTTPS {
+		out.URL.Scheme = "https"
+	}
+	return out
 }
 
 // counted ends a request with its body.
@@ -166,6 +171,14 @@ func (c *counted) Close() error {
 		c.endpoint.underWay.Add(-1)
 	}
 	return c.ReadCloser.Close()
+}
+
+// Buffered is how much can be read without waiting; negative when that is not known.
+func (c *counted) Buffered() int {
+	if b, ok := c.ReadCloser.(interface{ Buffered() int }); ok {
+		return b.Buffered()
+	}
+	return -1
 }
 
 type duplex struct {
