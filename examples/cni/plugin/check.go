@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -27,14 +29,39 @@ func (p *plugin) check(ctx context.Context, args *skel.CmdArgs) error {
 		return err
 	}
 	defer file.Close()
-	damage, err := p.damage(ctx, r.store, file.Have)
+	before, err := r.previous()
 	if err != nil {
 		return err
 	}
+	a := file.Have
+	mtu := retuned(a, before)
+	damage, err := p.damage(ctx, r.store, a)
+	if err != nil {
+		return err
+	}
+	damage = slices.DeleteFunc(damage, func(fault error) bool { return mtu.MatchString(fault.Error()) })
 	if len(damage) > 0 {
 		return withCode(codeDamaged, "call DEL, then ADD", errors.Join(damage...))
 	}
 	return nil
+}
+
+// retuned lets the container's interface be what plugins later in the chain, such as tuning, have made of it: prevResult tells its MAC
+// address, and from version 1.1.0 on its MTU. It returns what matches a difference of the MTU alone that is theirs.
+func retuned(a *record.Attachment, last *previous) *regexp.Regexp {
+	never := regexp.MustCompile(`$^`)
+	if a.Chained || !last.made() {
+		return never
+	}
+	is := last.result.Interfaces[last.index]
+	pod := &a.State.Pairs[0].Pod
+	if mac, err := veth.ParseMAC(is.Mac); err == nil {
+		pod.MAC = mac
+	}
+	if is.Mtu == 0 {
+		return regexp.MustCompile(` pod: mtu \d+ -> \d+$`)
+	}
+	return regexp.MustCompile(fmt.Sprintf(` pod: mtu %d -> \d+$`, is.Mtu))
 }
 
 // damage compares everything that an attachment has with its record.

@@ -105,3 +105,23 @@ func TestSecondInterface(t *testing.T) {
 	require.NotContains(t, in(t, p.ns, "ip", "rule"), "10.99")
 	n.ok(t, "CHECK", p, nil)
 }
+
+// TestRetuned does not take for damage what plugins later in the chain make of the container's interface.
+func TestRetuned(t *testing.T) {
+	t.Parallel()
+	n := newNode(t)
+	p := n.pod(t)
+	var result map[string]any
+	require.NoError(t, json.Unmarshal([]byte(n.ok(t, "ADD", p, nil).stdout), &result))
+	in(t, p.ns, "ip", "link", "set", "eth0", "address", "02:00:00:00:00:77")
+	in(t, p.ns, "ip", "link", "set", "eth0", "mtu", "1400")
+	n.refused(t, 104, "CHECK", p, n.conf.with("prevResult", result), "mac 02:00:00:00:00:77")
+	interfaces := result["interfaces"].([]any)
+	own := interfaces[2].(map[string]any)
+	own["mac"] = "02:00:00:00:00:77"
+	n.ok(t, "CHECK", p, n.conf.with("prevResult", result))
+	own["mtu"] = 1400
+	n.ok(t, "CHECK", p, n.conf.with("prevResult", result))
+	own["mtu"] = 1300
+	n.refused(t, 104, "CHECK", p, n.conf.with("prevResult", result), "mtu 1400 -> 1500")
+}
