@@ -6,31 +6,12 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/veth"
 )
-
-// IsBorrowed reports whether there is a bridge of that name that owner has not made.
-func IsBorrowed(ctx context.Context, name, owner string) (bool, error) {
-	h, err := open(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer h.Close()
-	l, err := h.LinkByName(name)
-	if gone(err) != nil {
-		return false, fmt.Errorf("find bridge %s: %w", name, err)
-	}
-	if err != nil || l.Type() != "bridge" {
-		return false, nil
-	}
-	alias, _, _ := strings.Cut(l.Attrs().Alias, " ")
-	return alias != owner, nil
-}
 
 // Apply gives the bridge what the network wants of it.
 func (b Borrowed) Apply(ctx context.Context) error {

@@ -11,7 +11,6 @@ import (
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 
-	"github.com/podplumb/podplumb/examples/cni/conf"
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
@@ -101,11 +100,6 @@ func (r *request) intent(ctx context.Context, before *previous) (*record.Attachm
 	if err != nil {
 		return nil, nil, err
 	}
-	if r.net.Mode == conf.BridgeMode {
-		if r.borrowed, err = links.IsBorrowed(ctx, r.net.Bridge, owner); err != nil {
-			return nil, nil, err
-		}
-	}
 	a.Forwards, err = r.ports(r.families(sets))
 	a.HostLocal, a.Pool = r.hostLocalDir(), sets != nil
 	if r.net.IPMasq {
@@ -142,9 +136,10 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 	go func() { table <- p.run([]step{{"table", func() error { return publish(ctx, r.store, a) }}}) }()
 	err = p.run([]step{
 		{"sysctls", func() error { return setNode(a.Node) }},
-		{"bridge", func() error { return a.Borrowed.Apply(ctx) }},
-		{"gateway", func() error { return connectGateway(ctx, a) }},
-		{"link", func() (err error) { r.bridgeMAC, err = connect(ctx, a); return err }},
+		{"gateway", func() error { return onBridge(ctx, a, func() error { return connectGateway(ctx, a) }) }},
+		{"link", func() error {
+			return onBridge(ctx, a, func() (err error) { r.bridgeMAC, err = connect(ctx, a); return err })
+		}},
 		{"lock", func() error { return a.Lock.Apply(ctx, a.Link) }},
 		{"tuning", func() error { return a.Tuning.Apply(ctx, a.NetNS, a.IfName) }},
 		{"shape", func() error { return a.Shape.Apply(ctx, a.Link, owner+"/"+attachmentTag(a.Key, "")) }},
@@ -185,10 +180,6 @@ func (r *request) plan(a *record.Attachment, sets []ipam.Set, addrs []address) e
 		a.State = r.state(sets, addrs)
 		a.Lock = r.lock(a.State.Pairs[0])
 		a.Gateway = r.gatewayState(a.State.Bridges, gateways(sets, addrs))
-		if r.borrowed {
-			b := r.bridgeState(gateways(sets, addrs))
-			a.Borrowed = links.Borrowed{Bridge: b.Name, Gateways: b.Addresses, Force: r.net.ForceAddress, Promisc: b.Promiscuous, Filtering: b.VLANFiltering, DAD: b.DAD}
-		}
 	}
 	for _, x := range addrs {
 		a.Addresses = append(a.Addresses, x.prefix)

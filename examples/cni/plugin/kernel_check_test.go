@@ -122,4 +122,17 @@ func TestFlushedRules(t *testing.T) {
 	n.ok(t, "CHECK", a, published)
 	n.ok(t, "CHECK", b, nil)
 	require.Equal(t, whole, elements(in(t, n.ns, "nft", "list", "ruleset")))
+
+	// The other commands do without the table.
+	in(t, n.ns, "nft", "flush", "ruleset")
+	n.ok(t, "STATUS", nil, published)
+	valid := []any{config{"containerID": a.id, "ifname": "eth0"}, config{"containerID": b.id, "ifname": "eth0"}}
+	n.ok(t, "GC", nil, published.with("cni.dev/valid-attachments", valid))
+	n.ok(t, "DEL", b, nil)
+	n.refused(t, 104, "CHECK", a, published, "lost, and has again")
+	require.Equal(t, whole, elements(in(t, n.ns, "nft", "list", "ruleset")))
+	in(t, n.ns, "nft", "flush", "ruleset")
+	n.ok(t, "DEL", a, published)
+	n.ok(t, "GC", nil, published.with("cni.dev/valid-attachments", []any{}))
+	require.Empty(t, in(t, n.ns, "nft", "list", "ruleset"))
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/veth"
 )
@@ -44,6 +45,22 @@ func wire(ctx context.Context, c *veth.Client, a *record.Attachment) error {
 			return err
 		}
 	}
+}
+
+// onBridge connects an attachment, and if the bridge turns out to be somebody else's, to that.
+func onBridge(ctx context.Context, a *record.Attachment, connect func() error) error {
+	err := connect()
+	var foreign *veth.ForeignError
+	if !errors.As(err, &foreign) || foreign.Kind != "bridge" || foreign.NetNS != "" || len(a.State.Bridges) == 0 || foreign.Name != a.State.Bridges[0].Name {
+		return err
+	}
+	b := a.State.Bridges[0]
+	a.Borrowed = links.Borrowed{Bridge: b.Name, Gateways: b.Addresses, Force: a.ForceAddress, Promisc: b.Promiscuous, Filtering: b.VLANFiltering, DAD: b.DAD}
+	a.State.Bridges, a.Gateway.Bridges = nil, nil
+	if err := a.Borrowed.Apply(ctx); err != nil {
+		return err
+	}
+	return connect()
 }
 
 // yield leaves out a route of the container that another of its interfaces has already: of a container's networks, the first one has

@@ -32,7 +32,6 @@ type request struct {
 	askedText []string     // the same as they were written
 	mac       veth.MAC     // asked for
 	dns       types.DNS    // to pass on, after findDNS
-	borrowed  bool         // the bridge is there and somebody else's
 	bridgeMAC veth.MAC     // once the link is made
 }
 

@@ -30,9 +30,6 @@ func (r *request) state(sets []ipam.Set, addrs []address) veth.State {
 	for _, a := range addrs {
 		p.Pod.Addresses = append(p.Pod.Addresses, a.prefix)
 	}
-	if r.borrowed {
-		return veth.State{Pairs: []veth.Pair{p}}
-	}
 	return veth.State{Bridges: []veth.Bridge{r.bridgeState(gateways(sets, addrs))}, Pairs: []veth.Pair{p}}
 }
 
