@@ -19,8 +19,11 @@ func (c *Client) Plan(ctx context.Context, want State) (Plan, error) { return c.
 // Apply does p in one transaction. It changes nothing and returns ErrStale when what p changes is no longer what it was when p was made.
 func (c *Client) Apply(ctx context.Context, p Plan) error { return c.apply(ctx, p) }
 
-// Sync enforces want and returns what it changed: one transaction, in which the counters of rules that stay go on counting. Connections
-// that want denies are cut, unless Config.KeepLive is set. Sync(State{}) removes the table.
+// Sync enforces want and returns what it changed: one transaction, in which the counters of rules that stay go on counting. A new table
+// that is large takes several, of which the last one puts it before the packets. Connections that want denies are cut, unless
+// Config.KeepLive is set. Sync(State{}) removes the table.
+//
+// With ErrBridged the Plan was done; see Config.AllowBridged.
 //
 // The Client keeps references into want for Update; its maps and slices must not be changed afterwards.
 func (c *Client) Sync(ctx context.Context, want State) (Plan, error) { return c.sync(ctx, want) }
