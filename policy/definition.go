@@ -18,7 +18,7 @@ func definition(name string) *nft.Set {
 				}
 			}
 		}
-		for _, s := range []*wantSet{selfSet(f), knownSet(f)} {
+		for _, s := range []*wantSet{selfSet(f), ownSet(f), knownSet(f)} {
 			if s.def.Name == name {
 				return s.def
 			}

@@ -23,12 +23,13 @@
 //	judge                      addresses of Config.Local that no pod has are cut off; both ends are asked
 //	egress4, ingress4, ...     address -> number -> chain of all that is asked of that pod in that direction
 //	peers4-..., ports4-...     addresses that selectors find, ports that pods give a name
+//	self4, own4, known4        pods to themselves, pods and nodes where several are enforced together, addresses that pods have
 //	blocks4-24, ...            policy . network . port -> counter of the rule, for each length of prefix
 //
 // Pods of whom the same is asked share a chain, and policies that select the same share a set; the names of both are made from what is in
 // them. So a Ruleset depends on the State alone: however it was reached, its text is the same. What changes often are elements of hash
-// sets and of maps from addresses to numbers, which cost the kernel a few microseconds whatever else there is. A combination of policies
-// that no pod of the node had before is a new chain, for which the kernel looks at all profiles of the node once.
+// sets and of maps from addresses to numbers, which cost the kernel a few microseconds, and a look at every chain of the namespace. A
+// combination of policies that no pod of the node had before is a new chain, for which the kernel looks at all profiles of the node once.
 //
 // Destinations are judged after translation and sources before: services, NodePorts and masquerade of any make in front are seen through,
 // as are the packets of IPVS, which are never forwarded but received and sent. Source addresses are believed: that a pod has no other than

@@ -46,9 +46,11 @@ const (
 func (r *recipe) draft(cfg *Config) *draft {
 	m := &draft{cfg: cfg, d: r.d, f: r.f}
 	m.add("", nft.ClearMark{Bits: cfg.Mark})
-	self := selfSet(r.f)
-	m.match(condition{[]nft.Stmt{nft.In{Key: nft.Concat{saddr[r.f], daddr[r.f]}, Set: self.def}}, []*wantSet{self}}, allow)
 	own, hasOwn := isOneOf(peerField(r.d, r.f), r.f, r.own)
+	if r.home {
+		set := ownSet(r.f)
+		own, hasOwn = condition{[]nft.Stmt{nft.In{Key: nft.Concat{subjectField(r.d, r.f), peerField(r.d, r.f)}, Set: set.def}}, []*wantSet{set}}, true
+	}
 	if hasOwn && r.d == ingress {
 		m.match(own, allow)
 	}

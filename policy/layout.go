@@ -11,13 +11,14 @@ import (
 //
 //	forward, output, input   known connections pass; what the host sends itself passes
 //	judge                    unknown addresses of the node are cut off; then both ends are asked
-//	egress, ingress          address -> number (in the mark) -> chain of the profile
+//	egress, ingress          a pod reaches itself; address -> number (in the mark) -> chain of the profile
 type layout struct {
 	cfg    *Config
 	sets   []*wantSet
 	leads  [directions][families]*setUse // address -> number of its profile
 	chains [directions][families]*setUse // number -> chain
 	self   [families]*setUse             // pods to themselves
+	own    [families]*setUse             // pods and the nodes they run on; nil where all are on the same
 	known  [families]*setUse             // addresses that pods have
 }
 
@@ -53,6 +54,10 @@ func knownSet(f int) *wantSet {
 	return &wantSet{family: f, def: &nft.Set{Name: "known" + suffix(f), Key: []nft.Expr{saddr[f]}, Comment: "addresses of pods of this node"}}
 }
 
+func ownSet(f int) *wantSet {
+	return &wantSet{family: f, def: &nft.Set{Name: "own" + suffix(f), Key: nft.Concat{saddr[f], daddr[f]}, Comment: "pods and their own nodes"}}
+}
+
 func dirName(d int) string { return strings.ToLower(string(directionOf(d))) }
 
 func isLocal(field nft.Load) nft.Stmt {
@@ -73,9 +78,14 @@ func (w *world) addLayout() {
 	for f := range families {
 		for d := range directions {
 			l.leads[d][f], l.chains[d][f] = use(leadSet(d, f)), use(chainSet(d, f))
-			asks[d] = append(asks[d], l.ask(d, f))
 		}
 		l.self[f] = use(selfSet(f))
+		for d := range directions {
+			asks[d] = append(asks[d], rule(nft.In{Key: nft.Concat{saddr[f], daddr[f]}, Set: l.self[f].def}, allow), l.ask(d, f))
+		}
+		if w.cfg.Node == "" {
+			l.own[f] = use(ownSet(f))
+		}
 		if w.fenced() {
 			l.known[f] = use(knownSet(f))
 		}

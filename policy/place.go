@@ -10,6 +10,7 @@ import (
 type place struct {
 	chains [directions]string
 	self   []string // elements of the set of those that reach themselves
+	own    []string // elements of the set of own nodes
 	known  bool     // not cut off by Local
 }
 
@@ -70,6 +71,11 @@ func (w *world) find(a netip.Addr) (now place, drafts [directions]*draft) {
 				now.self = append(now.self, string(a.AsSlice())+string(b.AsSlice()))
 			}
 		}
+		if w.lay.own[f] != nil {
+			for _, b := range w.ownAddrs(owners[0], f) {
+				now.own = append(now.own, string(a.AsSlice())+string(b.AsSlice()))
+			}
+		}
 	}
 	return now, drafts
 }
@@ -82,7 +88,11 @@ func (w *world) profile(owners []*pod, d, f int) *draft {
 		if r.open() {
 			continue
 		}
-		r.own = w.ownAddrs(p, f)
+		if len(owners) == 1 && w.lay.own[f] != nil {
+			r.home = true
+		} else {
+			r.own = w.ownAddrs(p, f)
+		}
 		if len(owners) > 1 {
 			r.ports = p.ports
 		}
@@ -150,13 +160,10 @@ func (w *world) place(a netip.Addr) {
 		w.unled[a] = struct{}{}
 		w.touch(a)
 	}
-	for _, key := range was.self {
-		if !slices.Contains(now.self, key) {
-			w.keep(w.lay.self[f].set, key, "", false)
-		}
-	}
-	for _, key := range now.self {
-		w.keep(w.lay.self[f].set, key, "", true)
+	w.pairs(w.lay.self[f], was.self, now.self)
+	if !slices.Equal(was.own, now.own) {
+		w.pairs(w.lay.own[f], was.own, now.own)
+		w.touch(a)
 	}
 	if was.known != now.known {
 		w.touch(a)
@@ -164,6 +171,18 @@ func (w *world) place(a netip.Addr) {
 	}
 	if w.placed[a] = now; now.empty() {
 		delete(w.placed, a)
+	}
+}
+
+// pairs puts elements in the place of others.
+func (w *world) pairs(s *setUse, was, now []string) {
+	for _, key := range was {
+		if !slices.Contains(now, key) {
+			w.keep(s.set, key, "", false)
+		}
+	}
+	for _, key := range now {
+		w.keep(s.set, key, "", true)
 	}
 }
 

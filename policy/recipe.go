@@ -12,6 +12,7 @@ import (
 type recipe struct {
 	d, f     int
 	own      []netip.Addr // of the pods' node, sorted
+	home     bool         // the pods are of several nodes: which one is a pod's own is in a set
 	admin    []*rules     // in the order in which they are asked, as the others
 	network  []*rules
 	baseline []*rules
@@ -49,7 +50,7 @@ func (r *recipe) open() bool { return len(r.admin)+len(r.network)+len(r.baseline
 
 func (r *recipe) key() recipeKey {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d %d %v", r.d, r.f, r.own)
+	fmt.Fprintf(&b, "%d %d %v %t", r.d, r.f, r.own, r.home)
 	for _, list := range [][]*rules{r.admin, r.network, r.baseline} {
 		b.WriteByte('|')
 		for _, p := range list {
