@@ -97,7 +97,7 @@ func gather(d, f int, name Name, rules []blockRule) (list []clause) {
 		}
 		b := &blocks{set: blockSet(f, bits), entries: make([]blockEntry, 0, count[bits])}
 		seen := make(map[string]struct{}, count[bits])
-		id := append([]byte(dirName(d)), (name.String() + "\n")...)
+		id := []byte(b.set.def.Name + "\n" + dirName(d) + "\n" + name.String() + "\n")
 		for i := range rules {
 			r := &rules[i]
 			if len(r.ports) == 0 {

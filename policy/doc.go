@@ -30,6 +30,7 @@
 // them. So a Ruleset depends on the State alone: however it was reached, its text is the same. What changes often are elements of hash
 // sets and of maps from addresses to numbers, which cost the kernel a few microseconds, and a look at every chain of the namespace. A
 // combination of policies that no pod of the node had before is a new chain, for which the kernel looks at all profiles of the node once.
+// nft lists the table but cannot load what it lists: version 1.0.6 has no words for a shifted mark and for the constant in keys of blocks.
 //
 // Destinations are judged after translation and sources before: services, NodePorts and masquerade of any make in front are seen through,
 // as are the packets of IPVS, which are never forwarded but received and sent. Source addresses are believed: that a pod has no other than
