@@ -21,31 +21,37 @@
 //
 // # Needs
 //
-// CAP_NET_ADMIN in the initial user namespace, so root, and not in a user namespace of one's own. Linux 4.1 or later with
+// Everything needs CAP_NET_ADMIN in the initial user namespace (IPVS is closed to other user namespaces, whatever capabilities one has there; New alone needs
+// none), CAP_SYS_ADMIN too to enter a network namespace that the caller is not in, and Linux 4.1 or later with CONFIG_IP_VS. The kernel loads modules by itself
+// where it can (ip_vs, ip_vs_rr, ip_vs_pe_sip, ...); this package never runs modprobe. Without a module of that name the errors are ErrNoIPVS, ErrNoScheduler and
+// ErrNoEngine. Beyond that, by feature:
 //
-//	CONFIG_IP_VS, CONFIG_IP_VS_IPV6           all, IPv6
-//	CONFIG_IP_VS_PROTO_TCP, _UDP, _SCTP       the protocols
-//	CONFIG_IP_VS_RR and so on                 each scheduler; fo Linux 3.18, ovf 4.3, mh 4.18, twos 5.13 (not in Debian's kernels)
-//	CONFIG_IP_VS_PE_SIP                       the persistence engine sip
-//	CONFIG_IP_VS_NFCT, NF_CONNTRACK           Sysctls.Conntrack
-//	CONFIG_NF_TABLES_INET, NFT_REJECT_INET    the guard of SyncRanges (Linux 5.10)
-//	NET_IPIP, IPV6_TUNNEL, NET_FOU, NET_IPGRE on the destinations of tunnels; GUE and GRE need Linux 5.3 on both sides
+//	IPv6                CONFIG_IP_VS_IPV6
+//	TCP, UDP, SCTP      CONFIG_IP_VS_PROTO_TCP, _UDP, _SCTP
+//	schedulers          CONFIG_IP_VS_RR, _WRR, _LC, _WLC, _LBLC, _LBLCR, _DH, _SH, _SED, _NQ; _FO (Linux 3.18), _OVF (4.3), _MH (4.18),
+//	                    _TWOS (5.13; Debian's kernels have none)
+//	marks               nothing of IPVS; somebody sets them, with nftables in prerouting say
+//	persistence         nothing; the engine sip CONFIG_IP_VS_PE_SIP and NF_CONNTRACK_SIP. Sysctls.ExpireQuiescent, or draining never ends
+//	Masquerade          net.ipv4.ip_forward=1, net.ipv6.conf.all.forwarding=1: answers are forwarded, so they must come back through this machine
+//	Direct              on the destinations: the service's address on lo, and net.ipv4.conf.all.arp_ignore=1 and arp_announce=2 where clients share
+//	                    their link. This machine need not forward
+//	Tunneling           as Direct, and on the destinations a device that unpacks: CONFIG_NET_IPIP, IPV6_SIT, IPV6_TUNNEL; for GRE NET_IPGRE, IPV6_GRE;
+//	                    for GUE NET_FOU, NET_FOU_IP_TUNNELS, IPV6_FOU; with rp_filter=0. On this machine GRE and GUE take Linux 5.3. Over the
+//	                    other family: no synchronization daemon, the kernel refuses one beside the other
+//	Local               Range.Open for the service's address
+//	daemons             a multicast route on the interface; net.ipv4.vs.sync_threshold says after how many packets a connection is told.
+//	                    Group, Port, TTL, MaxLen and IPv6: Linux 4.3
+//	Sysctls, Connections  /proc mounted; Sysctls.Conntrack CONFIG_IP_VS_NFCT and NF_CONNTRACK
+//	SyncRanges          CONFIG_NF_TABLES_INET and NFT_REJECT_INET (Linux 5.10)
+//	Drain               Sysctls.ConnReuseMode 1, or clients that use a port again come back to the drained destination
+//	removal             Sysctls.ExpireNodest, or connections of removed destinations hang
+//	clients on the node Range.Source, or the kernel takes the service's own address as theirs
 //
-// The kernel loads the modules by itself where it can (ip_vs, ip_vs_rr, ...); this package never runs modprobe. /proc must be mounted for sysctls
-// and connections.
+// What the switches cure is described at Sysctls; Recommended has them. Masqueraded packets, and those of the other methods, pass the hooks input, output and
+// postrouting, never forward: a policy on the forward hook does not see them, one on postrouting with connection tracking does when Sysctls.Conntrack is set.
 //
-// Packets are forwarded only with net.ipv4.ip_forward=1 (net.ipv6.conf.all.forwarding=1). They pass the hooks input, output and postrouting,
-// never forward: a policy on the forward hook does not see them, one on postrouting with connection tracking does when Sysctls.Conntrack
-// is set. The switches that matter, and what each cures, are described at Sysctls; Recommended has them.
-//
-//	masquerade        answers must come back through this machine; Sysctls.Conntrack where clients are masqueraded as well
-//	direct, tunnel    the destinations hold the service's address on a device that does not answer ARP, such as lo, and with tunnels
-//	                  have rp_filter off
-//	persistence       Sysctls.ExpireQuiescent, or draining never ends
-//	removal           Sysctls.ExpireNodest, or connections of removed destinations hang
-//	draining          ConnReuseMode 1, or clients that use a port again come back to the drained destination
-//	daemons           net.ipv4.vs.sync_threshold says after how many packets a connection is told
-//	node's clients    Range.Source, or the kernel takes the service's own address as theirs
+// The tests run on Linux 6.1, which lacks nothing but the scheduler twos. Before 5.9 the kernel delays reused ports by a second where ConnReuseMode is 1 and
+// Conntrack is set.
 //
 // # Out of scope
 //

@@ -29,6 +29,9 @@ func newDirectLab(t *testing.T) *directLab {
 	nstest.Leaks(t)
 	c := nstest.NewCluster(t, 3, 0)
 	l := &directLab{clientNS: c.Underlay, director: c.Nodes[0], servers: c.Nodes[1:], ipvs: newClient(t, c.Nodes[0].NS, ipvs.Everything())}
+	for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} { // nobody answers through the director: it forwards nothing
+		require.NoError(t, l.director.NS.SetSysctl(key, "0"))
+	}
 	for _, v6 := range []bool{false, true} {
 		address := vip(v6, 80).Addr()
 		host := netip.PrefixFrom(address, address.BitLen())

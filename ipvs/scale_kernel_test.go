@@ -43,7 +43,6 @@ func TestTenThousand(t *testing.T) {
 	have, err := newClient(t, l.director, ipvs.Everything()).Read(t.Context())
 	require.NoError(t, err)
 	require.True(t, ipvs.Diff(want, have).Empty())
-	require.Equal(t, 30000, len(strings.Split(nstest.Run(t, l.director, "ipvsadm", "-Sn"), "\n")))
 	for _, i := range []int{1, 2500, 5000} {
 		for _, v6 := range []bool{false, true} {
 			require.Equal(t, map[string]int{"a": 1, "b": 1}, l.spread(t, "tcp", address(v6, i), 2))
