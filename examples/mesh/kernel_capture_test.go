@@ -43,7 +43,7 @@ func TestCapture(t *testing.T) {
 			require.Equal(t, c.LocalAddr().String(), greeting)
 			running[family] = c
 		}
-		require.NotZero(t, wire.Saw("before"))
+		require.True(t, wire.Wait("before"))
 		b.enrol()
 		for family, f := range families {
 			t.Run(family, func(t *testing.T) {
@@ -93,9 +93,9 @@ func TestCapture(t *testing.T) {
 		b.t = t
 		wire.Settle()
 		require.Zero(t, wire.Saw(secret))
-		require.NotZero(t, wire.Saw("still in clear"))
-		require.NotZero(t, wire.Saw("to legacy"))
-		require.NotZero(t, wire.Saw("excluded outbound"))
+		require.True(t, wire.Wait("still in clear"))
+		require.True(t, wire.Wait("to legacy"))
+		require.True(t, wire.Wait("excluded outbound"))
 		if m == nodeMode {
 			// Each connection came once: nothing went round in a circle.
 			require.Equal(t, 4.0, b.counted("mesh_connections_total", "shop/db", "inbound", "mtls"))

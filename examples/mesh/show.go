@@ -89,9 +89,10 @@ func (d *demo) beforehand(ctx context.Context) (net.Conn, error) {
 	if _, err := ask(c, "/?card="+card); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
+	seen := d.wire.Wait(card)
 	d.wire.Settle()
 	d.out.Line("")
-	d.verdict(d.wire.Saw(card) > 0, "without the mesh: web asks ledger, and the wire between the nodes shows it")
+	d.verdict(seen, "without the mesh: web asks ledger, and the wire between the nodes shows it")
 	d.detail("| %s", excerpt(d.wire.Frames(), card))
 	d.out.Line("")
 	return c, nil

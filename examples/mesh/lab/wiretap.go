@@ -84,6 +84,17 @@ func (t *Wiretap) Saw(text string) (n int) {
 	return n
 }
 
+// Wait waits until a frame holds the text, which is to pass any moment. It
+// returns whether one came within five seconds.
+func (t *Wiretap) Wait(text string) bool {
+	for end := time.Now().Add(5 * time.Second); t.Saw(text) == 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 // Settle waits until a short while passed without a frame.
 func (t *Wiretap) Settle() {
 	for before := -1; ; {
@@ -92,7 +103,7 @@ func (t *Wiretap) Settle() {
 			return
 		}
 		before = now
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
