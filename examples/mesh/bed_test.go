@@ -77,6 +77,7 @@ type bed struct {
 	untraced bool        // sidecars
 	proxies  []*exec.Cmd // of sidecars
 	requests *requests
+	followed bool // the objects come from elsewhere
 }
 
 var beds atomic.Int32
@@ -193,7 +194,9 @@ func (b *bed) service(name, app string, number byte, appProtocol string, port, t
 // publish makes the objects known, to processes too.
 func (b *bed) publish() {
 	b.t.Helper()
-	b.world.Set(b.objects...)
+	if !b.followed {
+		b.world.Set(b.objects...)
+	}
 	var text []byte
 	for _, o := range b.objects {
 		y, err := yaml.Marshal(o)
