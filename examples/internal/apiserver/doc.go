@@ -1,6 +1,5 @@
 // Package apiserver is as much of a Kubernetes API server as tests of
-// controllers need: an http.Handler that keeps objects in memory, for any client
-// that speaks JSON.
+// controllers need: an http.Handler that keeps objects in memory.
 //
 // It has discovery, get, list with label and field selectors, watch (also with
 // initial events), create, update, merge patch, delete, the status

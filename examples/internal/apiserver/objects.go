@@ -21,6 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/uuid"
+	"k8s.io/client-go/kubernetes/scheme"
 )
 
 func (c *call) groupResource() schema.GroupResource {
@@ -43,12 +44,9 @@ func (s *Server) do(r *http.Request, c call, body []byte) (any, error) {
 	defer s.mu.Unlock()
 	var sent map[string]any
 	if len(body) > 0 && r.Method != http.MethodDelete {
-		kind := r.Header.Get("Content-Type")
-		if kind != "application/json" && kind != string(types.MergePatchType) {
-			return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, r.Method, c.groupResource(), c.name, kind, 0, true)
-		}
-		if err := json.Unmarshal(body, &sent); err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
+		var err error
+		if sent, err = decode(r.Header.Get("Content-Type"), body); err != nil {
+			return nil, err
 		}
 	}
 	if r.Method == http.MethodPost {
@@ -72,6 +70,25 @@ func (s *Server) do(r *http.Request, c call, body []byte) (any, error) {
 		return nil, apierrors.NewMethodNotSupported(c.groupResource(), r.Method)
 	}
 	return c.shown(have), nil
+}
+
+// decode reads an object, or a merge patch. Clients send built-in kinds as protocol buffers too.
+func decode(contentType string, body []byte) (map[string]any, error) {
+	switch contentType {
+	case "application/json", string(types.MergePatchType):
+		var sent map[string]any
+		if err := json.Unmarshal(body, &sent); err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		return sent, nil
+	case runtime.ContentTypeProtobuf:
+		object, _, err := scheme.Codecs.UniversalDeserializer().Decode(body, nil, nil)
+		if err != nil {
+			return nil, apierrors.NewBadRequest(err.Error())
+		}
+		return runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	}
+	return nil, apierrors.NewGenericServerResponse(http.StatusUnsupportedMediaType, "", schema.GroupResource{}, "", contentType, 0, true)
 }
 
 func (s *Server) create(c call, sent map[string]any) (any, error) {

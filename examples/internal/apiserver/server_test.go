@@ -27,7 +27,7 @@ func start(t *testing.T) (*apiserver.Server, *rest.Config, kubernetes.Interface)
 	s := apiserver.New()
 	front := httptest.NewServer(s)
 	t.Cleanup(func() { s.Close(); front.CloseClientConnections(); front.Close() })
-	config := &rest.Config{Host: front.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
+	config := &rest.Config{Host: front.URL, QPS: -1}
 	client, err := kubernetes.NewForConfig(config)
 	require.NoError(t, err)
 	return s, config, client

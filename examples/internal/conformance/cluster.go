@@ -54,7 +54,7 @@ func Start(t testing.TB, definitions string, first netip.Addr) *Cluster {
 	c := &Cluster{t: t, next: first, pods: map[string]*pod{}}
 	server.Logs = c.logs
 	front := httptest.NewServer(server)
-	c.Config = &rest.Config{Host: front.URL, QPS: -1, ContentConfig: rest.ContentConfig{ContentType: "application/json"}}
+	c.Config = &rest.Config{Host: front.URL, QPS: -1}
 	c.Client, err = kubernetes.NewForConfig(c.Config)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
