@@ -58,6 +58,9 @@ func (m *Metrics) end(on *passage, _ *http.Request, code int, took time.Duration
 	}
 	b, rule := on.backend, on.origin()
 	m.requests.WithLabelValues(rule, b.Namespace, b.Service, b.Port, codeLabel(code)).Inc()
+	if code == http.StatusSwitchingProtocols {
+		return // it lasts as long as its client likes
+	}
 	m.duration.WithLabelValues(rule, b.Namespace, b.Service, b.Port).Observe(took.Seconds())
 }
 

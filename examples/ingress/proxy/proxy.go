@@ -49,14 +49,18 @@ func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *
 		Rewrite:   rewrite,
 		Transport: carrier{p},
 		ModifyResponse: func(r *http.Response) error {
-			if c := strict.From(r.Request.Context()); c != nil && r.StatusCode == http.StatusSwitchingProtocols {
-				c.Switch()
+			on, _ := r.Request.Context().Value(key{}).(*passage)
+			if r.StatusCode == http.StatusSwitchingProtocols {
+				if c := strict.From(r.Request.Context()); c != nil {
+					c.Switch()
+				}
+				on.writer.code = r.StatusCode // the reverse proxy writes it to the connection itself
 			}
 			r.Header.Del(requestID) // the client gets ours
 			if len(r.Trailer) > 0 { // with a length HTTP/1.1 has no place for them
 				r.Header.Del("Content-Length")
 			}
-			if on, ok := r.Request.Context().Value(key{}).(*passage); ok && on.attached != nil {
+			if on.attached != nil {
 				on.respond(r)
 			}
 			return nil

@@ -1,6 +1,9 @@
 package proxy_test
 
 import (
+	"bufio"
+	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -88,3 +91,25 @@ const (
 	patience = 20 * time.Second
 	tick     = time.Millisecond
 )
+
+// A connection that becomes a WebSocket passes through the spans too.
+func TestTraceOfUpgrade(t *testing.T) {
+	t.Parallel()
+	spans := tracetest.NewInMemoryExporter()
+	f := start(t, listen.Config{}, func(p *proxy.Proxy) http.Handler { return p.Trace(sdk.NewTracerProvider(sdk.WithSyncer(spans))) })
+	f.use([]route.Rule{prefix("/", "ws")}, backend{name: "ws", addresses: []string{server(t, "", echo)}})
+	c, err := net.Dial("tcp", f.clear)
+	require.NoError(t, err)
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+	in := bufio.NewReader(c)
+	response, err := http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusSwitchingProtocols, response.StatusCode)
+	fmt.Fprint(c, "frames\n")
+	got, err := in.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "frames\n", got)
+	require.NoError(t, c.Close())
+	require.Eventually(t, func() bool { return len(spans.GetSpans()) == 2 }, patience, tick)
+	require.Contains(t, f.access.String(), "status=101")
+}
