@@ -53,34 +53,6 @@ func (r runs) compare(b *testing.B, unit string, other runs) {
 
 func (r runs) over(other runs) float64 { return float64(r.median()) / float64(other.median()) }
 
-func (r runs) rate(n int) float64 { return float64(n) / r.median().Seconds() }
-
-// BenchmarkProgram loads 1,000 services with three destinations each, every time into a fresh namespace: the kernel remembers removed
-// destinations for minutes and looks through them. The floor is the same requests encoded beforehand and sent as one datagram; the peer is
-// one request a round trip. "x-floor" is our time over the floor's, "x-single" the peer's over ours.
-func BenchmarkProgram(b *testing.B) {
-	nstest.Require(b, nstest.IPVS)
-	state := many(1000)
-	var ours, bare, single runs
-	for b.Loop() {
-		c := newClient(b, nstest.New(b), ipvs.Everything())
-		ours.run(func() {
-			_, err := c.Sync(context.Background(), state)
-			require.NoError(b, err)
-		})
-		floor := ipvs.NewFloor(b, nstest.New(b), state)
-		bare.run(func() { floor.SendAll(b) })
-		floor = ipvs.NewFloor(b, nstest.New(b), state)
-		single.run(func() { floor.SendSingly(b) })
-	}
-	b.ReportMetric(ours.rate(4000), "op/s")
-	b.ReportMetric(bare.rate(4000), "floor-op/s")
-	b.ReportMetric(single.rate(4000), "single-op/s")
-	ours.compare(b, "x-floor", bare)
-	single.compare(b, "x-single", ours)
-	b.ReportMetric(ipvs.WriteAllocs(b, nstest.New(b), many(100)), "allocs/operation")
-}
-
 // BenchmarkUnchanged compares Sync that finds nothing to do with a bare listing of all services and destinations.
 func BenchmarkUnchanged(b *testing.B) {
 	nstest.Require(b, nstest.IPVS)

@@ -94,14 +94,6 @@ func (c *change) settingsChange() bool {
 	return c.have != nil && c.want != nil && !sameSettings(c.have, c.want)
 }
 
-// operations counts the requests that the change takes.
-func (c *change) operations() int {
-	if c.have == nil || c.want == nil || c.settingsChange() {
-		return 1 + len(c.destinations)
-	}
-	return len(c.destinations)
-}
-
 // Empty reports whether there is nothing to do.
 func (p Plan) Empty() bool { return len(p.changes) == 0 }
 
