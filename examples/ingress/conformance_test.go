@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -48,9 +49,12 @@ func TestConformance(t *testing.T) {
 		return
 	}
 	kerneltest.Require(t)
-	module, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
-	if err != nil {
-		t.Skipf("the Gateway API's definitions are in the module cache, which the go command finds: %v", err)
+	find := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api")
+	find.Env = append(os.Environ(), "GOPROXY=off")
+	module, err := find.Output()
+	definitions := filepath.Join(strings.TrimSpace(string(module)), "config/crd/experimental")
+	if _, missing := os.Stat(definitions); err != nil || missing != nil {
+		t.Skipf("the Gateway API's definitions are in the module cache, which the go command finds: %v", errors.Join(err, missing))
 	}
 	ns, err := netns.New()
 	require.NoError(t, err)
@@ -63,7 +67,7 @@ func TestConformance(t *testing.T) {
 		pattern = "^TestConformance$"
 	}
 	cmd := exec.Command(self, "-test.v", "-test.run", pattern, "-test.timeout", "8m")
-	cmd.Env = append(os.Environ(), envConformance+"="+filepath.Join(strings.TrimSpace(string(module)), "config/crd/experimental"))
+	cmd.Env = append(os.Environ(), envConformance+"="+definitions)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	require.NoError(t, ns.Start(cmd))
