@@ -12,6 +12,7 @@ import (
 
 	"github.com/podplumb/podplumb/internal/nft"
 	"github.com/podplumb/podplumb/internal/plan"
+	"github.com/podplumb/podplumb/netns"
 )
 
 // Client keeps one table in the state that it is given. Its methods may be
@@ -70,7 +71,12 @@ func newClient(c Config) (*Client, error) {
 // Client does.
 func holdNS(c Config) (fd int, err error) {
 	open := func() (err error) {
-		fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		ns, err := netns.Current()
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		fd, err = unix.FcntlInt(uintptr(ns.Fd()), unix.F_DUPFD_CLOEXEC, 0)
 		return err
 	}
 	if c.NetNS == nil {

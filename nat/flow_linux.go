@@ -140,7 +140,7 @@ func deleteQuestions(nl *netlink.Conn) error {
 // untracked says that the namespace has no connections at all, so that the
 // table that all namespaces share need not be walked through.
 func (c *Client) untracked() bool {
-	ns, err := netns.Open(fmt.Sprintf("/proc/thread-self/fd/%d", c.ns))
+	ns, err := netns.Open(fmt.Sprintf("/proc/self/fd/%d", c.ns))
 	if err != nil {
 		return false
 	}
@@ -251,7 +251,7 @@ func (c *Client) deleteListed(ctx context.Context, flows []flow, port uint16) er
 // hostAddrs lists the host's addresses, those that node ports can be served
 // on.
 func (c *Client) hostAddrs(ctx context.Context) (map[netip.Addr]bool, error) {
-	ns, err := netns.Open(fmt.Sprintf("/proc/thread-self/fd/%d", c.ns))
+	ns, err := netns.Open(fmt.Sprintf("/proc/self/fd/%d", c.ns))
 	if err != nil {
 		return nil, err
 	}

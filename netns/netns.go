@@ -103,12 +103,11 @@ func OpenPID(pid int) (*NS, error) {
 // Current opens the namespace of the calling thread: inside [NS.Do] that of the
 // handle, elsewhere that of the process. Its Path is empty.
 func Current() (*NS, error) {
-	ns, err := openPath(threadNetNS)
+	file, id, err := currentFile()
 	if err != nil {
 		return nil, opError(opOpen, "the current namespace", err)
 	}
-	ns.path = ""
-	return ns, nil
+	return &NS{file: file, id: id}, nil
 }
 
 // List returns the names under [RunDir], sorted. A file there that holds no

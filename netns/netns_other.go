@@ -16,6 +16,8 @@ const (
 	threadNetNS = ""
 )
 
+func currentFile() (*os.File, ID, error) { return nil, ID{}, errors.ErrUnsupported }
+
 func unshareNet() (*os.File, ID, error)      { return nil, ID{}, errors.ErrUnsupported }
 func createNamed(string) (*NS, error)        { return nil, errors.ErrUnsupported }
 func openPath(string) (*NS, error)           { return nil, errors.ErrUnsupported }

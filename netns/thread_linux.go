@@ -16,6 +16,48 @@ const supported = true
 // of the main thread.
 const threadNetNS = "/proc/thread-self/ns/net"
 
+// openHere opens the namespace of the calling thread: that of a socket made on
+// it. What is looked up in threadNetNS the kernel has to forget again when the
+// threads end, over which those can hold each other up for milliseconds; but
+// to ask a socket takes CAP_NET_ADMIN.
+func openHere() (fd int, err error) {
+	s, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		fd, err = unix.IoctlRetInt(s, unix.SIOCGSKNS)
+		_ = unix.Close(s)
+	}
+	if err != nil {
+		fd, err = unix.Open(threadNetNS, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	return fd, err
+}
+
+// identifyHere returns the ID of the namespace of the calling thread.
+func identifyHere() (ID, error) {
+	fd, err := openHere()
+	if err != nil {
+		return ID{}, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	return ID{Dev: st.Dev, Ino: st.Ino}, err
+}
+
+// currentFile opens the namespace of the calling thread.
+func currentFile() (*os.File, ID, error) {
+	fd, err := openHere()
+	if err != nil {
+		return nil, ID{}, err
+	}
+	id, err := identify(fd, threadNetNS)
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, ID{}, err
+	}
+	return os.NewFile(uintptr(fd), threadNetNS), id, nil
+}
+
 // visit is the stay of a locked thread in another namespace.
 type visit struct {
 	home int // the namespace to return to, -1 once left
@@ -26,7 +68,7 @@ type visit struct {
 // cannot return has to end.
 func depart(move func() error) (*visit, error) {
 	runtime.LockOSThread()
-	home, err := unix.Open(threadNetNS, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	home, err := openHere()
 	if err != nil {
 		runtime.UnlockOSThread()
 		return nil, explain(err, advice{fs.ErrNotExist, "cannot find the way back home (mount /proc of this process's pid namespace)"})
@@ -69,8 +111,9 @@ func moveTo(fd int) error {
 
 // staysIn reports whether the thread is in the namespace of fd.
 func staysIn(fd int) bool {
-	var there, here unix.Stat_t
-	return unix.Fstat(fd, &there) == nil && unix.Stat(threadNetNS, &here) == nil && there.Dev == here.Dev && there.Ino == here.Ino
+	var there unix.Stat_t
+	here, err := identifyHere()
+	return err == nil && unix.Fstat(fd, &there) == nil && here == ID{Dev: there.Dev, Ino: there.Ino}
 }
 
 // leave brings the thread home and unlocks it; further calls do nothing. When it fails
@@ -165,8 +208,7 @@ func (ns *NS) stay(op string, fn func() error) (here bool, err error) {
 		return false, nil
 	}
 	defer func() {
-		var now unix.Stat_t
-		if unix.Stat(threadNetNS, &now) != nil || now.Dev != ns.id.Dev || now.Ino != ns.id.Ino {
+		if now, ierr := identifyHere(); ierr != nil || now != ns.id {
 			if lost := ns.withFd(moveTo); lost != nil {
 				// Locked, it ends with the caller's goroutine.
 				err = errors.Join(err, opError(op, ns.object(), &hint{"the thread cannot return to the namespace and is thrown away", lost}))
@@ -184,7 +226,7 @@ func unshareNet() (file *os.File, id ID, err error) {
 		return depart(func() error { return unix.Unshare(unix.CLONE_NEWNET) })
 	}
 	err = away("new", "namespace", enter, func(*visit) error {
-		file, id, err = openFile(threadNetNS)
+		file, id, err = currentFile()
 		return err
 	})
 	if err != nil && file != nil {

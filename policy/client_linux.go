@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/internal/nft"
+	"github.com/podplumb/podplumb/netns"
 )
 
 // Client enforces policies in one network namespace. Its methods may be called from several goroutines; they take turns, but for Denials.
@@ -61,7 +62,12 @@ func newClient(c Config) (*Client, error) {
 // holdNS returns a descriptor of the namespace that lives as long as the Client does.
 func holdNS(c Config) (fd int, err error) {
 	open := func() (err error) {
-		fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		ns, err := netns.Current()
+		if err != nil {
+			return err
+		}
+		defer ns.Close()
+		fd, err = unix.FcntlInt(uintptr(ns.Fd()), unix.F_DUPFD_CLOEXEC, 0)
 		return err
 	}
 	if c.NetNS == nil {

@@ -98,8 +98,13 @@ func openSocket(fd int) (*nlsock.Socket, error) {
 
 // isHere says that fd refers to the namespace of the calling thread.
 func isHere(fd int) bool {
-	var there, here unix.Stat_t
-	return unix.Fstat(fd, &there) == nil && unix.Stat("/proc/thread-self/ns/net", &here) == nil && there.Dev == here.Dev && there.Ino == here.Ino
+	here, err := netns.Current()
+	if err != nil {
+		return false
+	}
+	defer here.Close()
+	var there, own unix.Stat_t
+	return unix.Fstat(fd, &there) == nil && unix.Fstat(here.Fd(), &own) == nil && there.Dev == own.Dev && there.Ino == own.Ino
 }
 
 // Dial opens a plain netfilter netlink socket as Open does. To enter a namespace

@@ -18,6 +18,7 @@ import (
 
 	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/nat"
+	"github.com/podplumb/podplumb/netns"
 )
 
 // A table of nftables belongs to a socket, and to nobody when that is closed. A process of the plugin is gone after milliseconds, so a
@@ -111,7 +112,7 @@ func own(ctx context.Context, socket *os.File) (err error) {
 func borrow(s record.Store) (*os.File, error) {
 	path := s.NodeFile(holderSocket)
 	if _, err := os.Lstat(path); err != nil {
-		return nil, nil //nolint:nilerr // nobody holds the table
+		return nil, nil // nobody holds the table
 	}
 	c, err := net.DialTimeout("unix", path, holderPatience)
 	if errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, fs.ErrNotExist) {
@@ -153,6 +154,11 @@ func isOfHere(socket int) bool {
 		return false
 	}
 	defer unix.Close(ns)
-	var there, here unix.Stat_t
-	return unix.Fstat(ns, &there) == nil && unix.Stat("/proc/thread-self/ns/net", &here) == nil && there.Dev == here.Dev && there.Ino == here.Ino
+	here, err := netns.Current()
+	if err != nil {
+		return false
+	}
+	defer here.Close()
+	var there, own unix.Stat_t
+	return unix.Fstat(ns, &there) == nil && unix.Fstat(here.Fd(), &own) == nil && there.Dev == own.Dev && there.Ino == own.Ino
 }

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/podplumb/podplumb/examples/cni/record"
+	"github.com/podplumb/podplumb/netns"
 )
 
 // The generation of the ruleset after each change of the table is handed on to the next process, which then need not look whether the
@@ -18,11 +19,17 @@ func epoch() string {
 	if err != nil {
 		return ""
 	}
-	var ns, exe syscall.Stat_t
-	if syscall.Stat("/proc/thread-self/ns/net", &ns) != nil || syscall.Stat("/proc/self/exe", &exe) != nil {
+	ns, err := netns.Current()
+	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf("%s %d %d %d %d", strings.TrimSpace(string(boot)), ns.Ino, exe.Ino, exe.Size, exe.Mtim.Nano())
+	defer ns.Close()
+	var exe syscall.Stat_t
+	id, err := ns.ID()
+	if err != nil || syscall.Stat("/proc/self/exe", &exe) != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s %d %d %d %d", strings.TrimSpace(string(boot)), id.Ino, exe.Ino, exe.Size, exe.Mtim.Nano())
 }
 
 // handedOn is the generation that the process before has left for the epoch; zero: there is none to trust.
