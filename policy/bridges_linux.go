@@ -88,19 +88,19 @@ func (c *Client) seen(ctx context.Context, w *world, addrs []netip.Addr) error {
 	if err != nil || len(links) == 0 {
 		return err
 	}
+	routes, err := conn.Routes(ctx, rtnl.RouteFilter{})
+	if err != nil {
+		return err
+	}
 	if addrs == nil {
 		addrs = w.localAddrs()
 	}
-	for f := range families {
-		if shown[f] {
-			continue
-		}
-		own := slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return addrFamily(a) != f })
-		if err := unseen(ctx, conn, links, f, own); err != nil {
-			return err
-		}
-	}
-	return nil
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return unseen(links, routes, addrs, func(l *rtnl.Link, f int) bool {
+		// Without the module a bridge's own options may be there, and mean nothing.
+		option := [families]*bool{l.Bridge.NFCallIPTables, l.Bridge.NFCallIP6Tables}[f]
+		return shown[f] || c.bridges.files[f] != nil && option != nil && *option
+	})
 }
 
 func (c *Client) namespace() (*netns.NS, error) {
@@ -126,29 +126,34 @@ func (w *world) localAddrs() (list []netip.Addr) {
 	return list
 }
 
-// unseen looks for a bridge that the addresses of a family are behind and that does not show that family's packets. An address is behind
-// the link that the most specific route leads to it by; one that no route leads to may be behind any bridge without addresses.
-func unseen(ctx context.Context, conn *rtnl.Conn, links []rtnl.Link, f int, addrs []netip.Addr) error {
-	hidden := slices.DeleteFunc(slices.Clone(links), func(l rtnl.Link) bool {
-		return l.Bridge == nil || !l.Up() || *[families]*bool{l.Bridge.NFCallIPTables, l.Bridge.NFCallIP6Tables}[f]
-	})
-	if len(hidden) == 0 || len(addrs) == 0 {
-		return nil
+// unseen looks for a bridge that one of the addresses is behind and that does not show the packets of its family. An address is behind the
+// link that the most specific route to it leaves by; one that only a default route leads to may be behind any bridge that no route leaves
+// by.
+func unseen(bridges []rtnl.Link, routes []rtnl.Route, addrs []netip.Addr, shows func(*rtnl.Link, int) bool) error {
+	var hidden [families][]*rtnl.Link
+	for i := range bridges {
+		for f := range families {
+			if l := &bridges[i]; l.Bridge != nil && l.Up() && !shows(l, f) {
+				hidden[f] = append(hidden[f], l)
+			}
+		}
 	}
-	routes, err := conn.Routes(ctx, rtnl.RouteFilter{Family: [families]uint8{unix.AF_INET, unix.AF_INET6}[f]})
-	if err != nil {
-		return err
+	if len(hidden[four])+len(hidden[six]) == 0 {
+		return nil
 	}
 	routes = slices.DeleteFunc(routes, func(r rtnl.Route) bool { return r.Type != unix.RTN_UNICAST || r.Dst.Addr().IsLinkLocalUnicast() })
 	for _, a := range addrs {
-		best := rtnl.Route{Dst: netip.PrefixFrom(a, 0)}
+		f := addrFamily(a)
+		if len(hidden[f]) == 0 {
+			continue
+		}
+		var best rtnl.Route
 		for _, r := range routes {
-			if r.Dst.Contains(a) && r.Dst.Bits() > best.Dst.Bits() {
+			if r.Dst.Contains(a) && r.Dst.Bits() > best.Dst.Bits() && r.Dst.Bits() > 0 {
 				best = r
 			}
 		}
-		for i := range hidden {
-			l := &hidden[i]
+		for _, l := range hidden[f] {
 			behind := best.Index == l.Index && !best.Gateway.IsValid()
 			if best.Index == 0 {
 				behind = !slices.ContainsFunc(routes, func(r rtnl.Route) bool { return r.Index == l.Index })
