@@ -1,0 +1,4 @@
+package policy
+
+// Unseen is unseen.
+var Unseen = unseen
