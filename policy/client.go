@@ -53,7 +53,7 @@ func (c *Client) Counters(ctx context.Context) ([]Counter, error) { return c.lis
 // a time can listen to a group.
 func (c *Client) Denials(ctx context.Context, each func(Denial)) error { return c.denials(ctx, each) }
 
-// Close closes the Client's sockets. The table stays, and what it denies stays denied.
+// Close closes the Client's sockets, after connections that Updates denied are cut. The table stays, and what it denies stays denied.
 func (c *Client) Close() error { return c.close() }
 
 // Counter is what was decided by one rule, or by the isolation of pods without a rule that allows.

@@ -82,6 +82,7 @@ func holdNS(c Config) (fd int, err error) {
 }
 
 func (c *Client) close() error {
+	c.finishCutting()
 	c.mu.Lock()
 	ns := c.ns
 	c.ns = 0

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,7 +23,12 @@ type cutter struct {
 	running bool
 	stop    context.CancelFunc
 	done    sync.WaitGroup
+	hurry   chan struct{} // closed when there is no time to wait for more changes
+	idle    chan struct{} // closed when what is running ends
 }
+
+// gatherFor is how long the connections of a change may outlive it, so that those of many changes are looked for at once.
+const gatherFor = 5 * time.Millisecond
 
 // cutSoon has the connections of the touched addresses looked at.
 func (c *Client) cutSoon(w *world, touched map[netip.Addr]struct{}) error {
@@ -45,20 +51,26 @@ func (c *Client) cutSoon(w *world, touched map[netip.Addr]struct{}) error {
 	if !k.running {
 		k.running = true
 		ctx, stop := context.WithCancel(context.Background())
-		k.stop = stop
+		k.stop, k.hurry, k.idle = stop, make(chan struct{}), make(chan struct{})
+		hurry, idle := k.hurry, k.idle
 		k.done.Add(1)
 		go func() {
 			defer k.done.Done()
 			defer stop()
-			c.cutPending(ctx)
+			defer close(idle)
+			c.cutPending(ctx, hurry)
 		}()
 	}
 	return nil
 }
 
 // cutPending works until nothing is pending.
-func (c *Client) cutPending(ctx context.Context) {
+func (c *Client) cutPending(ctx context.Context, hurry <-chan struct{}) {
 	for {
+		select {
+		case <-hurry:
+		case <-time.After(gatherFor):
+		}
 		c.mu.Lock()
 		k := &c.cutter
 		touched := k.pending
@@ -87,6 +99,25 @@ func (c *Client) cutPending(ctx context.Context) {
 		}
 	}
 }
+
+// finishCutting has what cutSoon began done at once.
+func (c *Client) finishCutting() {
+	c.mu.Lock()
+	running, hurry, idle := c.cutter.running, c.cutter.hurry, c.cutter.idle
+	c.cutter.hurry = nil
+	c.mu.Unlock()
+	if !running || hurry == nil {
+		return
+	}
+	close(hurry)
+	select {
+	case <-idle:
+	case <-time.After(longestCut):
+	}
+}
+
+// longestCut bounds how long Close waits for connections to be cut.
+const longestCut = 5 * time.Second
 
 // stopCutting ends what cutSoon began.
 func (c *Client) stopCutting() error {

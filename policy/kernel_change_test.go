@@ -157,6 +157,7 @@ func TestLive(t *testing.T) {
 			var allow policy.State
 			addPolicy(t, &allow, allowWeb)
 			update(t, cl, policy.Change{Set: allow})
+			require.NoError(t, cl.Close(), "what is to be cut is, even if nobody waits for it")
 			for _, f := range flows {
 				if f.ends && !keep {
 					require.Eventually(t, func() bool {
