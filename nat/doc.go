@@ -69,16 +69,17 @@
 // or not, through every change and through the replacement of the whole table,
 // as long as there is a table; Capture.Strict ends those that were never
 // captured. Capture.Closed refuses ports that are not captured, so that a
-// server cannot be reached before its port is. What should have been captured and was not is never let through:
-// first packets that met a change are dropped, so that their client sends them
-// again a second later, and so are TCP packets going out that conntrack cannot
-// place. The proxy's ports refuse all that was not led to them. A proxy that
-// is gone refuses. Captured connections lose their translation with the last
-// table of the namespace that has one: to end a Capture, Sync a State that
-// still has its Except, let what runs end, and only then Sync the rest away.
+// server cannot be reached before its port is. What should have been captured
+// and was not is never let through: first packets that met a change are
+// dropped, so that their client sends them again a second later, and so are
+// TCP packets going out that conntrack cannot place. The proxy's ports refuse
+// all that was not led to them. A proxy that is gone refuses. Captured
+// connections lose their translation with the last table of the namespace that
+// has one: to end a Capture, Sync a State that still has its Except, let what
+// runs end, and only then Sync the rest away.
 //
 //	capture-outbound: protocol -> port    captured-outbound: protocol
-//	capture-inbound:  protocol -> port    captured-listed, captured-ports, captured-all
+//	capture-inbound:  protocol -> port    captured-listed, captured-ports, captured-all, captured-closed
 //	capture-dns:      protocol -> port    captured-dns: protocol
 //	spared-*: users, groups, marks, ports, networks       proxy-ports: protocol . port
 //

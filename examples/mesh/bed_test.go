@@ -77,7 +77,8 @@ type bed struct {
 	untraced bool        // sidecars
 	proxies  []*exec.Cmd // of sidecars
 	requests *requests
-	followed bool // the objects come from elsewhere
+	followed bool           // the objects come from elsewhere
+	names    netip.AddrPort // the name server, if questions are captured
 }
 
 var beds atomic.Int32
@@ -226,7 +227,7 @@ func (b *bed) enrol() {
 	for _, n := range b.net.Nodes {
 		a := agent.New(agent.Config{
 			Handler: func(w *stream.Workload, d stream.Dialer) stream.Handler { return b.requests.handler(w, b.world, d) },
-			Node:    n.Name, World: b.world, Issuer: b.ca, Sockets: filepath.Join(b.dir, n.Name), Find: b.find, Cluster: b.cluster, Drain: -1, Counts: b.counts,
+			Node:    n.Name, World: b.world, Issuer: b.ca, Sockets: filepath.Join(b.dir, n.Name), Find: b.find, Cluster: b.cluster, NameServer: b.names, Probes: probes(n), Drain: -1, Counts: b.counts,
 		})
 		b.agents = append(b.agents, a)
 		running.Go(func() {
@@ -291,6 +292,9 @@ func (b *bed) sidecar(p *lab.Pod) *exec.Cmd {
 		"-workload-api", "unix://"+filepath.Join(b.dir, p.Node, agent.SharedSocket), "-cluster", b.ranges())
 	if !b.untraced {
 		cmd.Args = append(cmd.Args, "-trace-file", filepath.Join(b.traces(), p.Name+".json"))
+	}
+	if b.names.IsValid() {
+		cmd.Args = append(cmd.Args, "-dns", b.names.String())
 	}
 	cmd.Env = append(os.Environ(), "PODPLUMB_KERNELTEST_EXAMPLE=1", "GORACE=atexit_sleep_ms=0")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: sidecarUser, Gid: sidecarUser}}

@@ -70,6 +70,20 @@ func TestCapture(t *testing.T) {
 				greeting, own = b.reaches("web", b.at("legacy", f, 9400), "excluded outbound")
 				require.Equal(t, own, greeting)
 
+				// Probes come from the pod's own node, in clear; other nodes' do not.
+				for i, n := range b.net.Nodes {
+					c, err := n.NS.DialContext(t.Context(), "tcp", b.at("db", f, 8080).String())
+					require.NoError(t, err)
+					if i == 1 {
+						greeting, err := says(c, "probe")
+						require.NoError(t, err)
+						require.Equal(t, c.LocalAddr().String(), greeting)
+					} else {
+						require.Error(t, cut(c))
+					}
+					_ = c.Close()
+				}
+
 				// Closed ports refuse by themselves; so do the proxy's own.
 				for _, port := range []uint16{8081, 9100, 15001, 15006} {
 					b.refused("legacy", b.at("db", f, port))
@@ -99,7 +113,7 @@ func TestCapture(t *testing.T) {
 		if m == nodeMode {
 			// Each connection came once: nothing went round in a circle.
 			require.Equal(t, 4.0, b.counted("mesh_connections_total", "shop/db", "inbound", "mtls"))
-			require.Equal(t, 2.0, b.counted("mesh_connections_refused_total", "shop/db", "inbound", "plaintext"))
+			require.Equal(t, 4.0, b.counted("mesh_connections_refused_total", "shop/db", "inbound", "plaintext"))
 			require.Equal(t, 2.0, b.counted("mesh_connections_refused_total", "shop/web", "outbound", "unknown"))
 			require.Equal(t, 2.0, b.counted("mesh_connections_refused_total", "shop/web", "outbound", "no-endpoint"))
 			require.Zero(t, b.counted("mesh_connections_refused_total", "direct"))

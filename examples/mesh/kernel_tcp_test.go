@@ -211,6 +211,75 @@ func TestUDP(t *testing.T) {
 	})
 }
 
+// Questions to any name server are answered by the one that the mesh asks, by
+// UDP and by TCP, unless they are the pod's to itself.
+func TestDNS(t *testing.T) {
+	t.Parallel()
+	bothModes(t, func(t *testing.T, m mode) {
+		b := newBed(t, m, "web@a", "-names@b")
+		b.names = b.at("names", 1, 53)
+		serve := func(pod, address, says string) {
+			ns := b.net.Pod(pod).NS
+			u, err := ns.ListenPacket(t.Context(), "udp", address)
+			require.NoError(t, err)
+			l, err := ns.Listen(t.Context(), "tcp", address)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = u.Close(); _ = l.Close() })
+			go func() {
+				buf := make([]byte, 100)
+				for {
+					n, from, err := u.ReadFrom(buf)
+					if err != nil {
+						return
+					}
+					_, _ = u.WriteTo(append([]byte(says), buf[:n]...), from)
+				}
+			}()
+			go func() {
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					go func() {
+						defer c.Close()
+						_, _ = io.WriteString(c, says)
+						_, _ = io.Copy(c, c)
+					}()
+				}
+			}()
+		}
+		serve("names", ":53", "names: ")
+		serve("web", "127.0.0.1:53", "own: ")
+		serve("web", "[::1]:53", "own: ")
+		b.enrol()
+		ask := func(network string, to netip.AddrPort) string {
+			c, err := b.net.Pod("web").NS.DialContext(t.Context(), network, to.String())
+			require.NoError(t, err)
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_, err = io.WriteString(c, "who")
+			require.NoError(t, err)
+			var got []byte
+			buf := make([]byte, 100)
+			for !bytes.HasSuffix(got, []byte("who")) {
+				n, err := c.Read(buf)
+				require.NoError(t, err)
+				got = append(got, buf[:n]...)
+			}
+			return string(got)
+		}
+		nobody := [2]netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("2001:db8::53")}
+		for _, f := range families {
+			for _, network := range []string{"udp", "tcp"} {
+				require.Equal(t, "names: who", ask(network, netip.AddrPortFrom(nobody[f], 53)))
+				require.Equal(t, "names: who", ask(network, b.at("names", f, 53)))
+				require.Equal(t, "own: who", ask(network, netip.AddrPortFrom(loopback[f], 53)))
+			}
+		}
+	})
+}
+
 // Many connections at a time, each with its own bytes.
 func TestMany(t *testing.T) {
 	t.Parallel()
