@@ -18,12 +18,11 @@ import (
 
 // attached is what a passage has more when it comes through a Gateway.
 type attached struct {
-	match   *httproute.Match
-	port    *gateway.Port
-	chosen  *httproute.Backend
-	body    *shared // nil: nobody else reads it
-	stop    func()  // of the timeout of the whole; nil: none
-	started bool    // a protocol was switched: timeouts count no more
+	match  *httproute.Match
+	port   *gateway.Port
+	chosen *httproute.Backend
+	body   *shared // nil: nobody else reads it
+	stop   func()  // of the timeout of the whole; nil: none
 }
 
 type at struct{}
