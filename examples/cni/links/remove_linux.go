@@ -2,11 +2,14 @@ package links
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -61,14 +64,7 @@ func Remove(ctx context.Context, owner string, names ...string) error {
 	if len(found) == 0 {
 		return nil
 	}
-	// Of the upper half of the group numbers, which nobody counts up to; two processes meet once in 2^31.
-	group := rand.Uint32() | 1<<31
-	for _, l := range found {
-		if err := gone(h.LinkSetGroup(l, int(group))); err != nil {
-			return fmt.Errorf("remove link %s: %w", l.Attrs().Name, err)
-		}
-	}
-	return gone(removeGroup(group))
+	return removeTogether(found)
 }
 
 // few is up to how many links are asked for one by one; for more, all are listed.
@@ -93,12 +89,81 @@ func find(h *netlink.Handle, names []string) (out []netlink.Link, err error) {
 	return out, nil
 }
 
-func removeGroup(group uint32) error {
-	req := nl.NewNetlinkRequest(unix.RTM_DELLINK, unix.NLM_F_ACK)
-	req.AddData(nl.NewIfInfomsg(unix.AF_UNSPEC))
-	req.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
-	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	return err
+// atOnce bounds the requests of one datagram, which a socket's default buffer has to hold.
+const atOnce = 1000
+
+// removeTogether moves links to a group of their own and removes that, all in few datagrams: the kernel waits for the same lock with
+// each request that stands alone, and for its grace periods with each removal.
+func removeTogether(links []netlink.Link) error {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	limit := unix.NsecToTimeval(callTimeout.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
+		return os.NewSyscallError("setsockopt", err)
+	}
+	// Of the upper half of the group numbers, which nobody counts up to; two processes meet once in 2^31.
+	group := rand.Uint32() | 1<<31
+	request := func(kind, flags, index int) *nl.NetlinkRequest {
+		r := nl.NewNetlinkRequest(kind, flags)
+		header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		header.Index = int32(index)
+		r.AddData(header)
+		r.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+		return r
+	}
+	last := request(unix.RTM_DELLINK, unix.NLM_F_ACK, 0)
+	var datagram []byte
+	send := func() error {
+		err := unix.Sendto(fd, datagram, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		datagram = datagram[:0]
+		return os.NewSyscallError("sendto", err)
+	}
+	for i, l := range links {
+		datagram = append(datagram, request(unix.RTM_SETLINK, 0, l.Attrs().Index).Serialize()...)
+		if i%atOnce == atOnce-1 {
+			if err := send(); err != nil {
+				return err
+			}
+		}
+	}
+	datagram = append(datagram, last.Serialize()...)
+	if err := send(); err != nil {
+		return err
+	}
+	return refusals(fd, last.Seq)
+}
+
+// refusals reads answers up to that to the last request, and returns what the kernel refused.
+func refusals(fd int, last uint32) error {
+	var errs []error
+	b := make([]byte, 64<<10)
+	for {
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return errors.Join(append(errs, os.NewSyscallError("recvfrom", err))...)
+		}
+		messages, err := syscall.ParseNetlinkMessage(b[:n])
+		if err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		for _, m := range messages {
+			if m.Header.Type != unix.NLMSG_ERROR || len(m.Data) < 4 {
+				continue
+			}
+			if code := -int32(binary.NativeEndian.Uint32(m.Data)); code != 0 {
+				errs = append(errs, gone(unix.Errno(code)))
+			}
+			if m.Header.Seq == last {
+				return errors.Join(errs...)
+			}
+		}
+	}
 }
 
 // gone forgives that a link went away by itself, with its namespace.
