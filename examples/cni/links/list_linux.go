@@ -41,6 +41,9 @@ func List(ctx context.Context) ([]Link, error) {
 
 // RemoveUnused removes a device that has been made and not been put to use, whatever its kind. One that does not exist is fine.
 func RemoveUnused(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
 	h, err := open(ctx)
 	if err != nil {
 		return fmt.Errorf("remove links: %w", err)

@@ -52,7 +52,12 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 			gone = append(gone, f.Have)
 		}
 	}
-	if err := p.remove(ctx, r.store, gone, func() error { return sweepTable(ctx, r.store, gone) }); err != nil {
+	// Asked before, as the list would have to wait for the removal.
+	stray, unused, err := r.strayLinks(ctx, valid)
+	if err != nil {
+		return err
+	}
+	if err := p.remove(ctx, r.store, gone, stray, func() error { return sweepTable(ctx, r.store, gone) }); err != nil {
 		return err
 	}
 	for _, f := range files {
@@ -63,7 +68,7 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 	p.passed("unrecord")
 	return errors.Join(
 		r.sweepLeases(ctx, owners),
-		r.sweepLinks(ctx, valid),
+		links.RemoveUnused(ctx, unused...),
 		r.store.SweepPorts(ctx),
 	)
 }
@@ -85,13 +90,12 @@ func halfMade(name string) bool {
 	return ok && len(random) == 12 && strings.Trim(random, "0123456789abcdef") == ""
 }
 
-// sweepLinks removes links of the network that no record knows of, and bridges that were never finished.
-func (r *request) sweepLinks(ctx context.Context, valid map[string]bool) error {
+// strayLinks are links of the network that no valid attachment has, and bridges that were never finished.
+func (r *request) strayLinks(ctx context.Context, valid map[string]bool) (pairs, unused []string, err error) {
 	all, err := links.List(ctx)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	var pairs, unused []string
 	for _, l := range all {
 		k, ok := taggedKey(l.Alias)
 		own := l.Kind == "veth" && l.Name == linkName(k) || l.Kind == "ifb" && l.Name == deviceName(k)
@@ -102,5 +106,5 @@ func (r *request) sweepLinks(ctx context.Context, valid map[string]bool) error {
 			unused = append(unused, l.Name)
 		}
 	}
-	return errors.Join(links.Remove(ctx, owner, pairs...), links.RemoveUnused(ctx, unused...))
+	return pairs, unused, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/links"
@@ -14,14 +15,14 @@ import (
 // takeDown removes what attachments have, wherever their ADD ended, except their records. What is gone already is fine. Links and
 // table go side by side, as the kernel takes its time for both; addresses and ports are free for others only after that.
 func (p *plugin) takeDown(ctx context.Context, s record.Store, gone ...*record.Attachment) error {
-	return p.remove(ctx, s, gone, func() error { return withdraw(ctx, s, gone...) })
+	return p.remove(ctx, s, gone, nil, func() error { return withdraw(ctx, s, gone...) })
 }
 
-// remove is takeDown with another way to clear the table.
-func (p *plugin) remove(ctx context.Context, s record.Store, gone []*record.Attachment, clearTable func() error) error {
+// remove is takeDown with another way to clear the table, and more links to remove.
+func (p *plugin) remove(ctx context.Context, s record.Store, gone []*record.Attachment, stray []string, clearTable func() error) error {
 	table := make(chan error, 1)
 	go func() { table <- clearTable() }()
-	err := unlink(ctx, gone)
+	err := unlink(ctx, gone, stray)
 	p.passed("unlink")
 	if err = errors.Join(err, <-table); err != nil {
 		return err
@@ -38,9 +39,9 @@ func (p *plugin) remove(ctx context.Context, s record.Store, gone []*record.Atta
 	return errors.Join(errs...)
 }
 
-// unlink removes the links of attachments, or what was added to those of other plugins.
-func unlink(ctx context.Context, gone []*record.Attachment) error {
-	var names []string
+// unlink removes stray links and those of attachments, or what was added to those of other plugins.
+func unlink(ctx context.Context, gone []*record.Attachment, stray []string) error {
+	names := slices.Clone(stray)
 	var errs []error
 	for _, a := range gone {
 		if a.Chained {
@@ -53,7 +54,8 @@ func unlink(ctx context.Context, gone []*record.Attachment) error {
 		}
 		errs = append(errs, a.Tuning.Undo(ctx, a.NetNS, a.IfName, a.Before))
 	}
-	return errors.Join(append(errs, links.Remove(ctx, owner, names...))...)
+	slices.Sort(names)
+	return errors.Join(append(errs, links.Remove(ctx, owner, slices.Compact(names)...))...)
 }
 
 // releaseAll gives back the addresses of attachments, those of a network under one lock.
