@@ -52,6 +52,18 @@ func (s Service) canonical(room []Destination) (Service, []Destination) {
 	return s, room
 }
 
+// canonical reports whether Canonical would change nothing.
+func (s State) canonical() bool {
+	for i := range s.Services {
+		v := &s.Services[i]
+		if v.Scheduler == "" || v.Persistence.Timeout == 0 && v.Persistence != (Persistence{}) || v.Persistence.Prefix == v.family().bits() ||
+			!ascending(v.Destinations, func(d *Destination) netip.AddrPort { return d.Address }, netip.AddrPort.Compare) {
+			return false
+		}
+	}
+	return ascending(s.Services, func(v *Service) Key { return v.Key }, Key.Compare)
+}
+
 // sameSettings compares two canonical services without their destinations.
 func sameSettings(a, b *Service) bool {
 	return a.Key == b.Key && a.Scheduler == b.Scheduler && a.HashPort == b.HashPort && a.Fallback == b.Fallback &&

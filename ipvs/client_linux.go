@@ -138,12 +138,15 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 	if err := c.owns.check(want); err != nil {
 		return Plan{}, opError("sync", "", err)
 	}
-	want = want.Canonical()
 	if err := c.take(ctx); err != nil {
 		return Plan{}, opError("sync", "", err)
 	}
 	defer c.give()
 	var did Plan
+	callers := want.canonical() // then a copy is made only when there is something to do
+	if !callers {
+		want = want.Canonical()
+	}
 	for range syncTries {
 		have, err := c.once(ctx)
 		if err != nil {
@@ -153,6 +156,9 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 		if p.Empty() {
 			c.known.learn(have)
 			return did, nil
+		}
+		if callers {
+			callers, want = false, want.Canonical()
 		}
 		if have, err = c.confirm(ctx, have); err != nil {
 			return did, opError("sync", "", err)

@@ -49,9 +49,10 @@ type conn struct {
 	sending, receiving func(fd uintptr) bool // what raw calls, made once: a function for each datagram would be an allocation for each
 	sent               error
 
-	pending   []operation // room for a writer
-	order     []int32     // in which the keys of the last listing were
-	last, all int         // how many services and destinations it had
+	pending []operation // room for a writer
+	order   []int32     // in which the keys of the last listing were
+	listed  []Service   // room for them, in the kernel's order
+	all     int         // how many destinations it had
 
 	closed atomic.Bool
 }

@@ -58,6 +58,8 @@ func (m *Memory) Note(k Key, s *Service)        { m.m.note(k, s) }
 func (m *Memory) Forget(k Key)                  { m.m.forget(k) }
 func (m *Memory) Lookup(k Key) (*Service, bool) { return m.m.lookup(k) }
 
+func (s State) IsCanonical() bool { return s.canonical() }
+
 var ParseConnections = parseConnections
 
 // DaemonRoundTrip encodes and decodes a daemon.

@@ -199,6 +199,28 @@ func TestOwns(t *testing.T) {
 }
 
 // FuzzDecode must not crash, and what it makes of kernel bytes must survive the way back.
+// TestCanonical: what is canonical is told apart from what is not.
+func TestCanonical(t *testing.T) {
+	t.Parallel()
+	require.True(t, ipvs.State{}.IsCanonical())
+	r := rand.New(rand.NewPCG(3, 9))
+	changed := 0
+	for range 300 {
+		s := randomState(r)
+		canonical := s.Canonical()
+		require.True(t, canonical.IsCanonical())
+		before, err := json.Marshal(s)
+		require.NoError(t, err)
+		after, err := json.Marshal(canonical)
+		require.NoError(t, err)
+		if string(before) != string(after) {
+			changed++
+			require.False(t, s.IsCanonical(), "%s", before)
+		}
+	}
+	require.Greater(t, changed, 30)
+}
+
 func FuzzDecode(f *testing.F) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for range 50 {

@@ -31,7 +31,7 @@ func (c *conn) list(ctx context.Context, keep func(Key) bool, withStats bool) (*
 		return nil, err
 	}
 	defer stop()
-	r := &reader{conn: c, withStats: withStats, services: make([]Service, 0, c.last), room: make([]Destination, 0, c.all)}
+	r := &reader{conn: c, withStats: withStats, services: c.listed[:0], room: make([]Destination, 0, c.all)}
 	if err := r.readServices(keep); err != nil {
 		return nil, c.cause(ctx, err)
 	}
@@ -40,7 +40,7 @@ func (c *conn) list(ctx context.Context, keep func(Key) bool, withStats bool) (*
 			return nil, c.cause(ctx, err)
 		}
 	}
-	c.last, c.all = len(r.services), len(r.room)
+	c.all = len(r.room)
 	return r, nil
 }
 
@@ -130,6 +130,7 @@ func (r *reader) readServices(keep func(Key) bool) error {
 		return err
 	}
 	order := arrange(r.services, r.order, func(s *Service) Key { return s.Key }, Key.Compare)
+	r.listed = r.services
 	r.services, r.order = pick(r.services, order), order
 	if r.withStats {
 		r.stats = pick(r.stats, order)
