@@ -2,6 +2,8 @@ package l7
 
 import (
 	"cmp"
+	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -131,8 +133,11 @@ func (m *Metrics) count(x *exchange) {
 	}
 	p, direction := m.who(x)
 	key := series{pair: p, inbound: x.stream.Direction == stream.Inbound, secure: x.security() == "mtls", code: x.code, grpc: x.grpcStatus}
-	if len(key.grpc) > 2 { // of 17 codes none is longer: a server makes up its own
-		key.grpc = "invalid"
+	if n, err := strconv.Atoi(key.grpc); key.grpc != "" && (err != nil || n < 0 || n > 16 || itoa(n) != key.grpc) {
+		key.grpc = "invalid" // a server may make up its own
+	}
+	if key.code != statusClientClosed && http.StatusText(key.code) == "" {
+		key.code -= key.code % 100 // the same with codes of HTTP
 	}
 	m.mu.RLock()
 	c := m.series[key]
