@@ -5,11 +5,9 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
 	oteltrace "go.opentelemetry.io/otel/trace"
 
 	"github.com/podplumb/podplumb/examples/internal/httproute"
@@ -20,6 +18,12 @@ import (
 
 // longestRest is how many bytes of a response that nobody wants are read, in place of closing its connection.
 const longestRest = 4 << 10
+
+// How much of a body, and for how long, is taken after the response.
+const (
+	lingerBytes = 256 << 10
+	lingerTime  = 500 * time.Millisecond
+)
 
 // handler serves the requests of one stream.
 type handler struct {
@@ -37,6 +41,8 @@ type exchange struct {
 	grpc  bool
 	ws    bool // asks to become a WebSocket
 	body  *replay
+
+	duplex bool // the response does not wait for the end of the request
 
 	to      *destination
 	parent  trace.Parent
@@ -106,9 +112,6 @@ func (x *exchange) serve() {
 		r.Body = http.NoBody
 	} else {
 		x.body = &replay{from: r.Body}
-		if r.ProtoMajor == 1 {
-			_ = http.NewResponseController(x.w).EnableFullDuplex() // else the server reads the body before it answers
-		}
 		defer x.endBody()
 	}
 	if x.stream.Direction == stream.Inbound {
@@ -131,11 +134,36 @@ func (x *exchange) endBody() {
 	case x.body.ended.Load():
 	case x.r.ProtoMajor == 2:
 		_ = x.body.from.Close()
-	case x.body.mu.TryLock(): // nobody reads: the server takes what is left, if that is not much, and the next request
-		x.body.mu.Unlock()
-	default: // it could not get at the body; there is no next request after that
-		_ = http.NewResponseController(x.w).SetReadDeadline(time.Unix(1, 0))
+	case x.duplex:
+		x.linger()
 	}
+}
+
+// linger takes what is left of the body after the response, if that is little and comes soon: so the client can read the
+// response, and send its next request. The server of net/http does that by itself for requests that nobody began to carry, but
+// after EnableFullDuplex it must not find the end of a body on its own: it would read twice at the same time.
+func (x *exchange) linger() {
+	if x.r.Header["Expect"] != nil && x.body.total.Load() == 0 && x.body.mu.TryLock() {
+		x.body.mu.Unlock() // the client waits to be asked for the body, and a read would ask
+		return
+	}
+	control := http.NewResponseController(x.w)
+	past := time.Unix(1, 0)
+	if x.abort || control.Flush() != nil {
+		_ = control.SetReadDeadline(past) // there is no next request after that
+		return
+	}
+	_ = control.SetReadDeadline(time.Now().Add(lingerTime))
+	x.body.mu.Lock() // after a read that is under way
+	defer x.body.mu.Unlock()
+	err := x.body.err
+	if err == nil {
+		_, err = io.CopyN(io.Discard, x.body.from, lingerBytes)
+	}
+	if errors.Is(err, io.EOF) {
+		past = time.Time{}
+	}
+	_ = control.SetReadDeadline(past)
 }
 
 // fail answers by the proxy itself.
@@ -220,6 +248,9 @@ func (x *exchange) try() (*http.Response, error) {
 		r = r.WithContext(ctx)
 	}
 	if x.body != nil {
+		if r.ProtoMajor == 1 && !x.duplex {
+			x.duplex = http.NewResponseController(x.w).EnableFullDuplex() == nil // else the server reads the body before it answers
+		}
 		if r == x.r {
 			r = r.WithContext(ctx)
 		}
@@ -251,40 +282,6 @@ func (x *exchange) newBody() (io.ReadCloser, error) {
 	return x.current, nil
 }
 
-// hints passes on responses such as "103 Early Hints", as long as there is no final one: HTTP/2's come from another goroutine.
-type hints struct {
-	x    *exchange
-	mu   sync.Mutex
-	over bool
-}
-
-func (h *hints) end() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.over = true
-}
-
-func (h *hints) pass(code int, header http.Header) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !h.over && h.x.r.ProtoAtLeast(1, 1) {
-		h.x.informational(code, header)
-	}
-	return nil
-}
-
-func (x *exchange) informational(code int, header http.Header) {
-	h := x.w.Header()
-	for name, values := range header {
-		h[name] = values
-	}
-	clean(h, false)
-	x.w.WriteHeader(code)
-	for name := range header {
-		delete(h, name)
-	}
-}
-
 // endTurn tells the endpoint how the try ended.
 func (x *exchange) endTurn(v upstream.Verdict, response *http.Response, err error) {
 	if x.turn == nil {
@@ -305,65 +302,6 @@ func (x *exchange) endTurn(v upstream.Verdict, response *http.Response, err erro
 		x.endTry()
 		x.endTry = nil
 	}
-}
-
-func (x *exchange) endSpan(response *http.Response, err error) {
-	if !x.span.Recording() {
-		x.span.End("")
-		return
-	}
-	x.describe(x.span)
-	if x.retries > 0 {
-		x.span.Set(attribute.Int("http.request.resend_count", x.retries))
-	}
-	fault := ""
-	if err != nil {
-		fault = answerTo(err).text
-	} else if response != nil {
-		x.span.Set(attribute.Int("http.response.status_code", response.StatusCode))
-		if response.StatusCode >= 400 {
-			fault = http.StatusText(response.StatusCode)
-		}
-		if s := grpcStatusOf(response); s != "" {
-			x.span.Set(attribute.String("rpc.response.status_code", s))
-			if s != "0" {
-				fault = "gRPC status " + s
-			}
-		}
-	}
-	x.span.End(fault)
-}
-
-// verdict says whether the endpoint is to blame.
-func verdict(response *http.Response, err error) upstream.Verdict {
-	switch {
-	case err == nil && response.StatusCode >= 500 && response.StatusCode != http.StatusNotImplemented:
-		return upstream.Failure
-	case err == nil && slices.Contains(faulty, grpcStatusOf(response)):
-		return upstream.Failure
-	case err == nil:
-		return upstream.Success
-	}
-	var body *upstream.BodyError
-	switch {
-	case errors.As(err, &body), errors.Is(err, context.Canceled), errors.Is(err, upstream.ErrOverflow), errors.Is(err, errRequestTime), errors.Is(err, upstream.ErrClosed):
-		return upstream.Neither
-	}
-	return upstream.Failure
-}
-
-// faulty are the codes of gRPC that blame the server: unknown, deadline exceeded, internal, unavailable, data loss.
-var faulty = []string{"2", "4", "13", "14", "15"}
-
-// grpcStatusOf is the code in the trailers, once they are there, or in the headers of a response that has nothing else.
-func grpcStatusOf(response *http.Response) string {
-	if s := response.Trailer["Grpc-Status"]; len(s) > 0 {
-		return s[0]
-	}
-	if s := response.Header["Grpc-Status"]; len(s) > 0 {
-		return s[0]
-	}
-	return ""
 }
 
 // copies are buffers for bodies.

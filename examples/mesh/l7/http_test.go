@@ -490,7 +490,7 @@ func TestRefusedBody(t *testing.T) {
 			_, err = io.ReadAll(response.Body)
 			require.NoError(t, err)
 			response.Body.Close()
-			require.Equal(t, 403, response.StatusCode)
+			require.Equal(t, 403, response.StatusCode, "%v %d", protocol, i)
 			require.Equal(t, i > 0, reused.Load())
 		}
 	}

@@ -50,6 +50,34 @@ func (x *exchange) describe(s *trace.Span) {
 	}
 }
 
+// endSpan ends the span of a try.
+func (x *exchange) endSpan(response *http.Response, err error) {
+	if !x.span.Recording() {
+		x.span.End("")
+		return
+	}
+	x.describe(x.span)
+	if x.retries > 0 {
+		x.span.Set(attribute.Int("http.request.resend_count", x.retries))
+	}
+	fault := ""
+	if err != nil {
+		fault = answerTo(err).text
+	} else if response != nil {
+		x.span.Set(attribute.Int("http.response.status_code", response.StatusCode))
+		if response.StatusCode >= 400 {
+			fault = http.StatusText(response.StatusCode)
+		}
+		if s := grpcStatusOf(response); s != "" {
+			x.span.Set(attribute.String("rpc.response.status_code", s))
+			if s != "0" {
+				fault = "gRPC status " + s
+			}
+		}
+	}
+	x.span.End(fault)
+}
+
 // serverSpan ends the span of an inbound request.
 func (x *exchange) serverSpan() {
 	if !x.span.Recording() {

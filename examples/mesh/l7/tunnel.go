@@ -3,7 +3,6 @@ package l7
 import (
 	"bufio"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 
@@ -74,5 +73,3 @@ func carry(to io.WriteCloser, from io.Closer, read io.Reader) int64 {
 	}
 	return n
 }
-
-var _ net.Conn = (*served)(nil)
