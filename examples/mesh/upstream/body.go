@@ -50,6 +50,9 @@ func (b *body) finish(whole bool) {
 		return
 	}
 	b.finished = true
+	if b.up != nil {
+		b.up.stop()
+	}
 	if !b.stop() { // the context has ended: the connection's deadlines have passed
 		whole = false
 	}
@@ -62,9 +65,6 @@ func (b *body) finish(whole bool) {
 		}
 	}
 	b.pool.put(b.conn, whole && b.keep)
-	if b.up != nil {
-		b.up.begin()
-	}
 }
 
 // ended waits a moment for the upload: a server may answer before it has read the last chunk.

@@ -75,12 +75,19 @@ type upload struct {
 	once    sync.Once
 	err     error // of the client; read it after done
 	whole   atomic.Bool
+	vain    atomic.Bool // the exchange is over
 }
 
 func (u *upload) begin() {
 	if u != nil && u.proceed != nil {
 		u.once.Do(func() { close(u.proceed) })
 	}
+}
+
+// stop has a body that waits to be asked for not be sent any more.
+func (u *upload) stop() {
+	u.vain.Store(true)
+	u.begin()
 }
 
 // exchange carries a request and reads the head of its response. The returned upload is nil for a request without a body.
@@ -133,6 +140,9 @@ func (c *conn) send(ctx context.Context, r *http.Request, up *upload) {
 		case <-up.proceed:
 		case <-wait.C:
 		case <-ctx.Done():
+			return
+		}
+		if up.vain.Load() {
 			return
 		}
 	}

@@ -159,7 +159,7 @@ func (p *Pool) roundTrip1(ctx context.Context, c *conn, r *http.Request, informa
 		stop()
 		p.put(c, false)
 		if up != nil {
-			up.begin()
+			up.stop()
 			select {
 			case <-up.done:
 				if up.err != nil {

@@ -340,7 +340,7 @@ func TestCancel(t *testing.T) {
 		<-r.Context().Done()
 	})
 	for _, major := range []int{1, 2} {
-		p, _ := to(t, address, upstream.Config{})
+		p, _ := to(t, address, upstream.Config{IdleTime: 100 * time.Millisecond}) // of a connection whose last stream ends after Close
 		for _, body := range []bool{false, true} {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			in, out := io.Pipe()
