@@ -43,7 +43,7 @@ func (p *Proxy) to(s *stream.Stream, backend stream.Backend) *destination {
 	}
 	at := s.Destination
 	if v, ok := p.destinations.Load(key); ok { // without making what is known already
-		return p.destination(key, v.(*destination).name, backend, nil) //nolint:errcheck,forcetypeassert // only these are stored
+		return p.destination(key, v.(*destination).name, backend, nil)
 	}
 	return p.destination(key, nameOf(backend), backend, func() (stream.Backend, bool) { return p.config.Resolver.Resolve(at), true })
 }
@@ -57,7 +57,7 @@ func (p *Proxy) backend(s *stream.Stream, t httproute.Target) (*destination, boo
 	}
 	key := destinationKey{service: stream.Service{Namespace: t.Namespace, Name: t.Service}, port: t.Port, is6: like.Is6()}
 	if v, ok := p.destinations.Load(key); ok {
-		return p.destination(key, v.(*destination).name, b, nil), true //nolint:errcheck,forcetypeassert // only these are stored
+		return p.destination(key, v.(*destination).name, b, nil), true
 	}
 	return p.destination(key, nameOf(b), b, func() (stream.Backend, bool) {
 		return p.config.Resolver.Service(t.Namespace, t.Service, t.Port, like)

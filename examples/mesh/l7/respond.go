@@ -129,7 +129,7 @@ func (x *exchange) copy(response *http.Response) error {
 			}
 		}
 		switch {
-		case err == io.EOF: //nolint:errorlint // as io.Reader has it
+		case err == io.EOF:
 			return nil
 		case err != nil:
 			return err

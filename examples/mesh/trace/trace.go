@@ -193,7 +193,7 @@ var (
 
 // Parent is the context that a request brought.
 type Parent struct {
-	ctx     context.Context //nolint:containedctx // it is one
+	ctx     context.Context // it is one
 	span    trace.SpanContext
 	formats Format
 }
@@ -240,7 +240,7 @@ func (t *Tracer) Extract(h http.Header) Parent {
 // Span is work under way. A nil Span is work of which nothing is noted.
 type Span struct {
 	span    trace.Span
-	ctx     context.Context //nolint:containedctx // it has the span
+	ctx     context.Context // it has the span
 	formats Format
 }
 
