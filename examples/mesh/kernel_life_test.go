@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/podplumb/podplumb/examples/internal/kerneltest"
+	"github.com/podplumb/podplumb/examples/mesh/world"
 	"github.com/podplumb/podplumb/nat"
 )
 
@@ -182,6 +184,40 @@ func TestRotation(t *testing.T) {
 		require.Greater(t, l.good.Load(), int64(100))
 		t.Logf("%d connections", l.good.Load())
 	})
+}
+
+// A pod that leaves the mesh while its agent is dead is let go by the next one.
+func TestLeftMeanwhile(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, nodeMode, "web@a", "-db@a")
+	b.publish()
+	b.echo("db", ":8080")
+	start := func() *kerneltest.Example {
+		return kerneltest.StartIn(t, b.net.Nodes[0].NS, "node", "-node", "node-a", "-f", filepath.Join(b.dir, "objects.yaml"),
+			"-ca", filepath.Join(b.dir, "ca.json"), "-sockets", filepath.Join(b.dir, "s"), "-netns", b.prefix, "-cluster", b.ranges())
+	}
+	captured := func() (captured, served bool) {
+		c, err := b.dial("web", b.at("db", 0, 8080))
+		if err != nil {
+			return false, false
+		}
+		defer c.Close()
+		greeting, err := says(c, "x")
+		return greeting != c.LocalAddr().String(), err == nil
+	}
+	a := start()
+	kerneltest.Eventually(t, "web is captured", func() bool { is, served := captured(); return is && served })
+	a.Signal(syscall.SIGKILL)
+	a.Wait(t)
+	b.refused("web", b.at("db", 0, 8080))
+	for _, o := range b.objects {
+		if p, ok := o.(*corev1.Pod); ok {
+			p.Labels[world.Label] = "disabled"
+		}
+	}
+	b.publish()
+	start()
+	kerneltest.Eventually(t, "web is let go", func() bool { is, served := captured(); return !is && served })
 }
 
 // An agent that is asked to ends well: what is under way ends by itself, what

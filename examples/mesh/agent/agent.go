@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/podplumb/podplumb/examples/mesh/capture"
 	"github.com/podplumb/podplumb/examples/mesh/identity"
 	"github.com/podplumb/podplumb/examples/mesh/proxy"
 	"github.com/podplumb/podplumb/examples/mesh/stream"
@@ -70,9 +72,10 @@ const idle = 2 * time.Second
 // Agent keeps the pods of a node in the mesh.
 type Agent struct {
 	config Config
+	ended  chan struct{}   // holds one token after a pod was given up
+	seen   map[string]bool // pods that are looked after, or were found free
 
 	mu      sync.Mutex
-	ended   chan struct{} // holds one token after a pod was given up
 	callers map[netns.ID]spiffeid.ID
 	ready   map[string]*netns.NS // pods that are captured
 	changed chan struct{}
@@ -86,7 +89,7 @@ func New(c Config) *Agent {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Agent{config: c, ended: make(chan struct{}, 1), callers: map[netns.ID]spiffeid.ID{}, ready: map[string]*netns.NS{}, changed: make(chan struct{})}
+	return &Agent{config: c, ended: make(chan struct{}, 1), seen: map[string]bool{}, callers: map[netns.ID]spiffeid.ID{}, ready: map[string]*netns.NS{}, changed: make(chan struct{})}
 }
 
 // Run works until ctx ends.
@@ -134,13 +137,18 @@ func (a *Agent) Run(ctx context.Context) error {
 // adopt begins with pods that came and ends those that went. It returns
 // whether some could not be begun with.
 func (a *Agent) adopt(ctx context.Context, s *world.Snapshot, pods map[string]*member, running *sync.WaitGroup) (missing bool) {
-	here := map[string]bool{}
+	here, present := map[string]bool{}, map[string]bool{}
 	for _, p := range s.Pods {
-		if p.Workload.Node != a.config.Node || !p.Workload.Meshed {
+		if p.Workload.Node != a.config.Node {
 			continue
 		}
 		key := fmt.Sprint(p.Workload, p.UID, p.Workload.Addresses)
-		here[key] = true
+		present[key] = true
+		if !p.Workload.Meshed {
+			missing = !a.seen[key] && !a.free(ctx, p, key) || missing
+			continue
+		}
+		here[key], a.seen[key] = true, true
 		if m := pods[key]; m != nil && !m.ended() {
 			if m.same(p) && !m.replaced() {
 				m.pod.Store(p)
@@ -170,6 +178,7 @@ func (a *Agent) adopt(ctx context.Context, s *world.Snapshot, pods map[string]*m
 			}
 		})
 	}
+	maps.DeleteFunc(a.seen, func(key string, _ bool) bool { return !present[key] })
 	for key, m := range pods {
 		if !here[key] {
 			m.left.Store(true)
@@ -178,6 +187,28 @@ func (a *Agent) adopt(ctx context.Context, s *world.Snapshot, pods map[string]*m
 		}
 	}
 	return missing
+}
+
+// free takes away what an agent may have left in a pod that was in the mesh,
+// and has left it while there was no agent. It returns whether that is done.
+func (a *Agent) free(ctx context.Context, p *world.Pod, key string) bool {
+	ns, err := a.config.Find(p)
+	if errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	if err == nil {
+		defer ns.Close()
+		var c *capture.Capture
+		if c, err = capture.New(capture.Config{NetNS: ns}); err == nil {
+			err = errors.Join(c.Remove(ctx), c.Close())
+		}
+	}
+	if err != nil {
+		a.failed(fmt.Errorf("pod %s: %w", p.Workload, err))
+		return false
+	}
+	a.seen[key] = true
+	return true
 }
 
 func (a *Agent) failed(err error) { a.config.Log.Error("agent", "error", err) }

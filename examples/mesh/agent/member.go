@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -136,10 +137,11 @@ func (m *member) serve(ctx context.Context) error {
 	if err := px.Listen(ctx); err != nil {
 		return err
 	}
+	defer px.Close()
 	return m.keep(ctx, c, func(ctx context.Context) error {
 		source, err := spiffe.NewX509Source(ctx, spiffe.WithClientOptions(spiffe.WithAddr(address)))
 		if err != nil {
-			return errors.Join(err, px.Close())
+			return err
 		}
 		defer source.Close()
 		me.X509Source = source
@@ -184,7 +186,9 @@ func (m *member) keep(ctx context.Context, c *capture.Capture, serve func(contex
 // else has.
 func (m *member) workloadAPI(ctx context.Context, running *sync.WaitGroup) (address string, err error) {
 	w := m.pod.Load().Workload
-	path := filepath.Join(m.agent.config.Sockets, w.Namespace+"."+w.Name+".sock")
+	// Names of pods can be longer than those of sockets (unix(7)).
+	sum := sha256.Sum256([]byte(w.String()))
+	path := filepath.Join(m.agent.config.Sockets, fmt.Sprintf("%x.sock", sum[:10]))
 	l, err := listenUnix(path, 0o600)
 	if err != nil {
 		return "", err
