@@ -97,7 +97,7 @@ func TestPodman(t *testing.T) {
 	checkPod(t, "web", ask(t, l.wire, netip.AddrPortFrom(n.addrs[0].Addr(), 30080)), "after a restart")
 	require.Equal(t, "10.66.7.7", inspect("web", "IPAddress"))
 
-	require.FileExists(t, filepath.Join(n.path("cni"), "podplumb/.node/ports/udp-30053/0.0.0.0"))
+	require.FileExists(t, filepath.Join(n.path("cni"), "podplumb/.node/ports/udp-30053@0.0.0.0"))
 	n.podman(t, "rm", "-f", "-t", "0", "web", "near")
 	n.same(t, before)
 }

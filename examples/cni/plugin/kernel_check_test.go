@@ -100,7 +100,7 @@ func (n *node) lose(t *testing.T, what string) {
 		require.NoError(t, err)
 		require.NoError(t, s.Close())
 	case "claim":
-		in(t, n.ns, "rm", filepath.Join(data, ".node/ports/tcp-8080/0.0.0.0"))
+		in(t, n.ns, "rm", filepath.Join(data, ".node/ports/tcp-8080@0.0.0.0"))
 	}
 }
 

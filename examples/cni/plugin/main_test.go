@@ -240,7 +240,7 @@ func (n *node) snapshotWithoutLeases(t testing.TB) string {
 	slices.Sort(lines)
 	lines = append(lines, elements(in(t, n.ns, "nft", "list", "ruleset"))...)
 	data := filepath.Join(n.dir, "data")
-	for _, pattern := range []string{"*/attachments/*", ".node/ports/*/*"} {
+	for _, pattern := range []string{"*/attachments/*", ".node/ports/*@*", ".node/ports/*/*"} {
 		found, err := filepath.Glob(filepath.Join(data, pattern))
 		require.NoError(t, err)
 		for _, f := range found {

@@ -28,11 +28,20 @@ func (e *PortTakenError) Error() string {
 // Is reports whether target is fs.ErrExist.
 func (e *PortTakenError) Is(target error) bool { return target == fs.ErrExist }
 
-// A claim is a symbolic link .node/ports/PROTOCOL-PORT/ADDRESS to the attachment's file: made in one system call, and void when the file
-// is gone. An unspecified address stands for all of its family, and so claims the port for itself.
+// A claim is a symbolic link to the attachment's file: made in one system call, and void when the file is gone. That of a port on all
+// addresses of a family is .node/ports/PROTOCOL-PORT@ADDRESS, and claims the port for itself; that on one address is
+// .node/ports/PROTOCOL-PORT/ADDRESS.
 
 func (s Store) portDir(k nat.Key) string {
 	return filepath.Join(s.Dir, nodeDir, "ports", fmt.Sprintf("%s-%d", k.Proto, k.Port))
+}
+
+// claim is the path of a port's claim, and the way from its directory to those of the networks.
+func (s Store) claim(k nat.Key) (path, up string) {
+	if k.Addr.IsUnspecified() {
+		return s.portDir(k) + "@" + k.Addr.String(), "../.."
+	}
+	return filepath.Join(s.portDir(k), k.Addr.String()), "../../.."
 }
 
 // ClaimPorts claims all of ports for k, or none of them when one is taken (every *PortTakenError, joined).
@@ -56,12 +65,12 @@ func (s Store) ClaimPorts(ctx context.Context, k Key, ports []nat.Key) (err erro
 		return errors.Join(faults...)
 	}
 	for _, p := range ports {
-		dir := s.portDir(p)
-		target := filepath.Join("..", "..", "..", k.Network, "attachments", FileName(k.ContainerID, k.IfName))
-		err := os.Symlink(target, filepath.Join(dir, p.Addr.String()))
+		path, up := s.claim(p)
+		target := filepath.Join(up, k.Network, "attachments", FileName(k.ContainerID, k.IfName))
+		err := os.Symlink(target, path)
 		if errors.Is(err, fs.ErrNotExist) {
-			if err = os.MkdirAll(dir, 0o700); err == nil {
-				err = os.Symlink(target, filepath.Join(dir, p.Addr.String()))
+			if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
+				err = os.Symlink(target, path)
 			}
 		}
 		if err != nil && !errors.Is(err, fs.ErrExist) {
@@ -73,28 +82,38 @@ func (s Store) ClaimPorts(ctx context.Context, k Key, ports []nat.Key) (err erro
 
 // holder names the attachment other than k that keeps p from being claimed, and removes claims that are void.
 func (s Store) holder(p nat.Key, k Key) (string, error) {
-	dir := s.portDir(p)
-	list, err := names(dir, -1)
+	all := p
+	all.Addr = netip.IPv4Unspecified()
+	if p.Addr.Is6() {
+		all.Addr = netip.IPv6Unspecified()
+	}
+	claims := []nat.Key{all}
+	list, err := names(s.portDir(p), -1)
 	if err != nil {
 		return "", err
 	}
 	for _, name := range list {
-		have, err := netip.ParseAddr(name)
-		if err != nil || have.Is4() != p.Addr.Is4() {
+		one := p
+		one.Addr, err = netip.ParseAddr(name)
+		if err == nil && one.Addr.Is4() == p.Addr.Is4() && (one.Addr == p.Addr || p.Addr.IsUnspecified()) {
+			claims = append(claims, one)
+		}
+	}
+	for _, c := range claims {
+		path, _ := s.claim(c)
+		target, err := os.Readlink(path)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		path := filepath.Join(dir, name)
-		target, err := os.Readlink(path)
 		if err != nil {
 			return "", err
 		}
-		if by := claimant(target); by == k.Network+"/"+FileName(k.ContainerID, k.IfName) {
+		by := claimant(target)
+		if by == k.Network+"/"+FileName(k.ContainerID, k.IfName) {
 			continue
-		} else if _, err := os.Stat(path); err == nil {
-			if have == p.Addr || have.IsUnspecified() || p.Addr.IsUnspecified() {
-				return by, nil
-			}
-			continue
+		}
+		if _, err := os.Stat(path); err == nil {
+			return by, nil
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
@@ -105,12 +124,13 @@ func (s Store) holder(p nat.Key, k Key) (string, error) {
 
 // claimant is the network and file name that a claim points to.
 func claimant(target string) string {
-	return strings.TrimPrefix(strings.Replace(target, "/attachments/", "/", 1), "../../../")
+	return strings.TrimLeft(strings.Replace(target, "/attachments/", "/", 1), "./")
 }
 
 // HoldsPort reports whether p is claimed by k.
 func (s Store) HoldsPort(k Key, p nat.Key) bool {
-	target, err := os.Readlink(filepath.Join(s.portDir(p), p.Addr.String()))
+	path, _ := s.claim(p)
+	target, err := os.Readlink(path)
 	return err == nil && claimant(target) == k.Network+"/"+FileName(k.ContainerID, k.IfName)
 }
 
@@ -133,7 +153,8 @@ func (s Store) ReleasePorts(ctx context.Context, gone ...Claims) (err error) {
 	for _, c := range gone {
 		for _, p := range c.Ports {
 			if s.HoldsPort(c.Key, p) {
-				errs = append(errs, os.Remove(filepath.Join(s.portDir(p), p.Addr.String()))) // the directory stays for the next, until a sweep
+				path, _ := s.claim(p) // its directory, if any, stays for the next, until a sweep
+				errs = append(errs, os.Remove(path))
 			}
 		}
 	}
@@ -150,14 +171,20 @@ func (s Store) SweepPorts(ctx context.Context) (err error) {
 	dir := filepath.Join(s.Dir, nodeDir, "ports")
 	ports, err := names(dir, -1)
 	errs := []error{err}
+	void := func(path string) {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, os.Remove(path))
+		}
+	}
 	for _, port := range ports {
+		if strings.Contains(port, "@") {
+			void(filepath.Join(dir, port))
+			continue
+		}
 		claims, err := names(filepath.Join(dir, port), -1)
 		errs = append(errs, err)
 		for _, name := range claims {
-			path := filepath.Join(dir, port, name)
-			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, os.Remove(path))
-			}
+			void(filepath.Join(dir, port, name))
 		}
 		_ = os.Remove(filepath.Join(dir, port)) // fails while there are other claims
 	}
