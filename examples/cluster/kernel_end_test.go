@@ -32,7 +32,7 @@ func TestInterrupted(t *testing.T) {
 	for i := range points {
 		at := time.Duration((float64(i) + rand.Float64()) / points * float64(whole))
 		signal := []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}[i%3]
-		example := machine.Start(t, [][]string{nil, {"-keep"}}[i%2]...)
+		example := machine.Start(t, [][]string{nil, {"-keep", "-dns=false"}}[i%2]...)
 		time.Sleep(at)
 		example.Signal(signal)
 		if i%4 == 3 {
@@ -84,7 +84,7 @@ func TestKilledWhileKept(t *testing.T) {
 
 func TestTwoAtATime(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
-	first := machine.Start(t)
+	first := machine.Start(t, "-dns=false")
 	kerneltest.Eventually(t, "the first has begun", func() bool { return len(machine.Traces(t)) > 0 })
 	for _, args := range [][]string{nil, {"-down"}} {
 		_, stderr := machine.Run(t, 1, args...)
@@ -96,14 +96,14 @@ func TestTwoAtATime(t *testing.T) {
 // Whoever reads the output may go away, like head after its lines.
 func TestReaderGoesAway(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
-	example := machine.StartWithClosedOutput(t)
+	example := machine.StartWithClosedOutput(t, "-dns=false")
 	require.Equal(t, 0, example.Wait(t), example.Stderr())
 }
 
 // A shell of somebody else in a pod's namespace is not ours to kill.
 func TestShellInsideAtDown(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
-	machine.Run(t, 0, "-keep")
+	machine.Run(t, 0, "-keep", "-dns=false")
 	ns, err := netns.OpenName("podplumb-" + machine.Name + ".pod.default.pod-1")
 	require.NoError(t, err)
 	defer ns.Close()
@@ -132,7 +132,7 @@ func TestOtherNamesStay(t *testing.T) {
 		ns.Close()
 		require.NoError(t, netns.Remove(name))
 	}()
-	machine.Run(t, 0)
+	machine.Run(t, 0, "-dns=false")
 	machine.Run(t, 0, "-down")
 	_, err = os.Stat(netns.RunDir + "/" + name)
 	require.NoError(t, err)

@@ -254,7 +254,7 @@ func TestKeepAndDown(t *testing.T) {
 // Some kernels show bridged packets to netfilter and some do not. Services have to work on both, also between pods of one node.
 func TestBridgeNetfilterOff(t *testing.T) {
 	machine := kerneltest.NewMachine(t)
-	machine.Run(t, 0, "-keep")
+	machine.Run(t, 0, "-keep", "-dns=false")
 	open := func(name string) *netns.NS {
 		ns, err := netns.OpenName("podplumb-" + machine.Name + "." + name)
 		require.NoError(t, err)
