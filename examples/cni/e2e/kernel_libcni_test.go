@@ -153,14 +153,16 @@ func TestCNITool(t *testing.T) {
 	t.Parallel()
 	kerneltest.RequireHost(t, "go")
 	m, pod := &machine{ns: newNS(t), bin: programs(t)}, newNS(t)
-	dir, conf, bin := t.TempDir(), t.TempDir(), t.TempDir()
+	dir, conf, bin, cache := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	built, err := exec.Command("go", "build", "-o", filepath.Join(bin, "cnitool"), "github.com/containernetworking/cni/cnitool").CombinedOutput()
 	require.NoError(t, err, string(built))
 	text := strings.NewReplacer("DIR", dir, "VERSION", "1.1.0").Replace(alone)
 	require.NoError(t, os.WriteFile(filepath.Join(conf, "10-alone.conflist"), []byte(text), 0o600))
 	tool := func(verb string) (string, error) {
 		var out bytes.Buffer
-		cmd := exec.Command(filepath.Join(bin, "cnitool"), verb, "alone", pod.Path())
+		// It keeps results in /var/lib/cni, whatever it is told.
+		cmd := exec.Command("unshare", "-m", "sh", "-c", `mkdir -p /var/lib/cni && mount --bind "$0" /var/lib/cni && exec "$@"`,
+			cache, filepath.Join(bin, "cnitool"), verb, "alone", pod.Path())
 		cmd.Env = append(os.Environ(), "CNI_PATH="+m.bin, "NETCONFPATH="+conf, "CNI_IFNAME=net1", `CAP_ARGS={"portMappings":[{"hostPort":9100,"containerPort":80,"protocol":"udp"}]}`)
 		cmd.Stdout, cmd.Stderr = &out, &out
 		if err := m.ns.Start(cmd); err != nil {

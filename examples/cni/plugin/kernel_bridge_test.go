@@ -97,7 +97,7 @@ func TestForceAddress(t *testing.T) {
 	p := n.pod(t)
 	n.ok(t, "ADD", p, nil)
 	n.ok(t, "DEL", p, nil)
-	moved := n.conf.with("ipam", config{"ranges": []any{[]any{config{"subnet": "10.66.0.0/16"}}}})
+	moved := n.conf.with("ipam", config{"dataDir": n.hostLocal(), "ranges": []any{[]any{config{"subnet": "10.66.0.0/16"}}}})
 	n.refused(t, 103, "ADD", p, moved, "10.88.0.1/16", "forceAddress")
 	moved = moved.with("forceAddress", true)
 	n.ok(t, "ADD", p, moved)
@@ -171,7 +171,7 @@ func TestVLAN(t *testing.T) {
 	n := newNode(t)
 	requireVLANs(t)
 	network := func(name, subnet4, subnet6 string) config {
-		return n.conf.with("name", name).with("ipam", config{"ranges": []any{[]any{config{"subnet": subnet4}}, []any{config{"subnet": subnet6}}}})
+		return n.conf.with("name", name).with("ipam", config{"dataDir": n.hostLocal(), "ranges": []any{[]any{config{"subnet": subnet4}}, []any{config{"subnet": subnet6}}}})
 	}
 	red, blue := network("red", "10.1.0.0/16", "fd01::/64").with("vlan", 10), network("blue", "10.2.0.0/16", "fd02::/64").with("vlan", 20)
 	trunk := n.conf.with("name", "trunk").with("ipam", nil).with("isDefaultGateway", nil).with("ipMasq", nil).

@@ -89,7 +89,7 @@ func TestSecondInterface(t *testing.T) {
 	n := newNode(t)
 	p := n.pod(t)
 	n.ok(t, "ADD", p, nil)
-	second := n.conf.with("name", "second").with("bridge", "cni1").with("ipam", config{"ranges": []any{[]any{config{"subnet": "10.99.0.0/16"}}}})
+	second := n.conf.with("name", "second").with("bridge", "cni1").with("ipam", config{"dataDir": n.hostLocal(), "ranges": []any{[]any{config{"subnet": "10.99.0.0/16"}}}})
 	n.ok(t, "ADD", p, second, "CNI_IFNAME=net1")
 	n.ok(t, "CHECK", p, nil)
 	n.ok(t, "CHECK", p, second, "CNI_IFNAME=net1")

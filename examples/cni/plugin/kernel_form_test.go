@@ -197,7 +197,7 @@ func TestAskedAddresses(t *testing.T) {
 func TestRuntimeRanges(t *testing.T) {
 	t.Parallel()
 	n := newNode(t)
-	c := n.conf.with("ipam", config{"type": "host-local"}).
+	c := n.conf.with("ipam", config{"type": "host-local", "dataDir": n.hostLocal()}).
 		with("runtimeConfig", config{"ipRanges": []any{[]any{config{"subnet": "10.55.0.0/24", "rangeStart": "10.55.0.9"}}, []any{config{"subnet": "fd55::/64", "rangeStart": "fd55::9"}}}})
 	v4, v6 := addrs(t, n.add(t, n.pod(t), c))
 	require.Equal(t, []string{"10.55.0.9", "fd55::9"}, []string{v4, v6})

@@ -15,7 +15,7 @@ func TestGC(t *testing.T) {
 	full := n.everything()
 	stays := n.pod(t)
 	n.ok(t, "ADD", stays, n.conf.with("runtimeConfig", ports(9000, 90, "tcp")))
-	other := n.conf.with("name", "other").with("bridge", "other0").with("ipam", config{"ranges": []any{[]any{config{"subnet": "10.99.0.0/16"}}}})
+	other := n.conf.with("name", "other").with("bridge", "other0").with("ipam", config{"dataDir": n.hostLocal(), "ranges": []any{[]any{config{"subnet": "10.99.0.0/16"}}}})
 	n.ok(t, "ADD", n.pod(t), other)
 	before := n.snapshot(t)
 	for i := range 10 {
@@ -64,7 +64,7 @@ func TestStatus(t *testing.T) {
 	n := newNode(t)
 	n.ok(t, "STATUS", nil, nil)
 	n.ok(t, "STATUS", nil, n.routed())
-	small := n.conf.with("ipam", config{"ranges": []any{[]any{config{"subnet": "10.88.0.0/30"}}}})
+	small := n.conf.with("ipam", config{"dataDir": n.hostLocal(), "ranges": []any{[]any{config{"subnet": "10.88.0.0/30"}}}})
 	n.ok(t, "STATUS", nil, small)
 	p := n.pod(t)
 	n.ok(t, "ADD", p, small)

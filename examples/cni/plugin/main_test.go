@@ -86,12 +86,15 @@ func newNode(t testing.TB) *node {
 		"isDefaultGateway": true, "ipMasq": true, "hairpinMode": true,
 		"capabilities": map[string]bool{"portMappings": true},
 		"ipam": config{
-			"type": "host-local", "dataDir": filepath.Join(n.dir, "host-local"),
+			"type": "host-local", "dataDir": n.hostLocal(),
 			"ranges": []any{[]any{config{"subnet": "10.88.0.0/16"}}, []any{config{"subnet": "fd88::/64"}}},
 		},
 	}
 	return n
 }
+
+// hostLocal is where leases are taken over from: not from this machine's.
+func (n *node) hostLocal() string { return filepath.Join(n.dir, "host-local") }
 
 // pod is a container: an ID and a network namespace.
 type pod struct {
