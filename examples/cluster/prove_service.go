@@ -167,6 +167,9 @@ func (p *proof) spread(ctx context.Context, client client, endpoints map[netip.A
 		answers := make([]container.Asked, len(endpoints))
 		group, groupCtx := errgroup.WithContext(ctx)
 		group.SetLimit(workers)
+		if sticky && round == 0 {
+			group.SetLimit(1) // connections of one client that begin at the same instant may each be its first
+		}
 		for i := range answers {
 			group.Go(func() (err error) {
 				limited, cancel := context.WithTimeout(groupCtx, askTimeout)
