@@ -41,7 +41,7 @@ kernel: root ## the tests on this kernel, with the race detector
 vm: ## the tests that the last `make kernel` left to the guest
 	@.ci/test guest
 
-vm-older: ## the kernel tests of nftables, veth, vxlan and policy on the guest's older kernel; PODPLUMB_VM_KERNEL and PODPLUMB_VM_VERSION name another
+vm-older: ## the kernel tests of nftables, veth, vxlan, nat and policy on the guest's older kernel; PODPLUMB_VM_KERNEL and PODPLUMB_VM_VERSION name another
 	@.ci/test older
 
 vm-all: ## the kernel tests of all packages in the guest

@@ -6,7 +6,6 @@
 //
 // The most specific rule wins, in the order of the Gateway API: the host as it
 // is, then the longest wildcard, then any host; the exact path, then patterns
-// with more letters, then the longest prefix; then a method, more headers, more
-// query parameters; then the older object, then the first by name. A rule that
-// does not match leaves the request to the next.
+// with more letters, then the longest prefix; then the older object, then the
+// first by name.
 package route

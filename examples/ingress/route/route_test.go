@@ -3,7 +3,6 @@ package route_test
 import (
 	"fmt"
 	"net/http/httptest"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -135,41 +134,6 @@ func TestConflicts(t *testing.T) {
 	a.CreationTimestamp, b.CreationTimestamp = metav1.NewTime(time.Unix(2, 0)), metav1.NewTime(time.Unix(2, 0))
 	require.Equal(t, "c", find(table(t, a, b, c), "x.com/"))
 	require.Equal(t, "a", find(table(t, b, a), "x.com/"))
-}
-
-func TestMethodsHeadersAndQueries(t *testing.T) {
-	t.Parallel()
-	to := func(name string) route.Action {
-		return route.Action{Backends: []route.Weighted{{Backend: route.Backend{Service: name}, Weight: 1}}}
-	}
-	prefix := route.Path{Kind: route.Prefix, Value: "/a"}
-	rules := route.New([]route.Rule{
-		{Origin: "1", Path: prefix, To: to("plain")},
-		{Origin: "2", Path: prefix, Headers: []route.Value{{Name: "X-Canary", Exact: "always"}}, To: to("header")},
-		{Origin: "3", Path: prefix, Headers: []route.Value{{Name: "X-Canary", Exact: "always"}, {Name: "X-Id", RE: regexp.MustCompile(`^\d+$`)}}, To: to("headers")},
-		{Origin: "4", Path: prefix, Method: "POST", To: to("method")},
-		{Origin: "5", Path: prefix, Queries: []route.Value{{Name: "v", Exact: "2"}}, To: to("query")},
-		{Origin: "6", Path: route.Path{Kind: route.Exact, Value: "/a"}, Headers: []route.Value{{Name: "X-Not", Exact: "there"}}, To: to("never")},
-	}, nil)
-	for _, c := range []struct{ method, url, header, want string }{
-		{"GET", "/a", "", "plain"},
-		{"GET", "/a", "X-Canary: always", "header"},
-		{"GET", "/a", "X-Canary: never", "plain"},
-		{"GET", "/a", "X-Canary: always\nX-Id: 17", "headers"},
-		{"GET", "/a", "X-Canary: always\nX-Id: x17", "header"},
-		{"POST", "/a", "X-Canary: always", "method"},
-		{"GET", "/a?v=2", "", "query"},
-		{"GET", "/a?v=3&v=2", "", "plain"},
-		{"GET", "/a?v=2", "X-Canary: always", "header"},
-	} {
-		r := httptest.NewRequest(c.method, "http://x.com"+c.url, nil)
-		for line := range strings.SplitSeq(c.header, "\n") {
-			if name, value, ok := strings.Cut(line, ": "); ok {
-				r.Header.Set(name, value)
-			}
-		}
-		require.Equal(t, c.want, rules.Find(r, "x.com").To.Backends[0].Backend.Service, "%v", c)
-	}
 }
 
 func TestClasses(t *testing.T) {

@@ -3,7 +3,6 @@ package route
 import (
 	"cmp"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -18,10 +17,7 @@ type Rule struct {
 	// Host is a name, *.name for the names one label below it, or empty for all. Lower case.
 	Host string
 
-	Path    Path
-	Method  string // empty: all
-	Headers []Value
-	Queries []Value
+	Path Path
 
 	// Created and Origin order rules that are otherwise equal.
 	Created time.Time
@@ -59,13 +55,6 @@ type Path struct {
 	Value string
 }
 
-// Value is what a header or a query parameter has to be.
-type Value struct {
-	Name  string // of a header in its canonical form
-	Exact string
-	RE    *regexp.Regexp // in place of Exact when set
-}
-
 // Backend is the port of a Service.
 type Backend struct {
 	Namespace, Service string
@@ -93,9 +82,9 @@ type Table struct {
 
 // paths are the rules of one host.
 type paths struct {
-	exact    map[string][]*Rule
+	exact    map[string]*Rule
 	patterns []pattern
-	prefix   map[string][]*Rule // without a slash at the end
+	prefix   map[string]*Rule // without a slash at the end
 }
 
 type pattern struct {
@@ -119,22 +108,10 @@ func New(rules []Rule, fallback *Rule) *Table {
 
 // compare orders rules of the same host and path.
 func compare(a, b *Rule) int {
-	method := func(r *Rule) int {
-		if r.Method != "" {
-			return 0
-		}
-		return 1
-	}
-	return cmp.Or(
-		cmp.Compare(method(a), method(b)),
-		-cmp.Compare(len(a.Headers), len(b.Headers)),
-		-cmp.Compare(len(a.Queries), len(b.Queries)),
-		a.Created.Compare(b.Created),
-		cmp.Compare(a.Origin, b.Origin),
-	)
+	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Origin, b.Origin))
 }
 
-func newPaths() *paths { return &paths{exact: map[string][]*Rule{}, prefix: map[string][]*Rule{}} }
+func newPaths() *paths { return &paths{exact: map[string]*Rule{}, prefix: map[string]*Rule{}} }
 
 func (t *Table) host(name string) *paths {
 	if name == "" {
@@ -152,16 +129,21 @@ func (t *Table) host(name string) *paths {
 	return p
 }
 
+// add takes the rules of a path in their order: the first is the one that counts.
 func (p *paths) add(r *Rule) {
+	first := func(rules map[string]*Rule, path string) {
+		if rules[path] == nil {
+			rules[path] = r
+		}
+	}
 	switch r.Path.Kind {
 	case Exact:
-		p.exact[r.Path.Value] = append(p.exact[r.Path.Value], r)
+		first(p.exact, r.Path.Value)
 	case Pattern:
 		p.patterns = append(p.patterns, pattern{compile(r.Path.Value), r})
 		slices.SortStableFunc(p.patterns, func(a, b pattern) int { return -cmp.Compare(letters(a.rule), letters(b.rule)) })
 	case Prefix:
-		v := strings.TrimSuffix(r.Path.Value, "/")
-		p.prefix[v] = append(p.prefix[v], r)
+		first(p.prefix, strings.TrimSuffix(r.Path.Value, "/"))
 	}
 }
 
@@ -182,22 +164,21 @@ func (t *Table) Find(r *http.Request, host string) *Rule {
 		return nil
 	}
 	host = strings.TrimSuffix(strings.ToLower(host), ".")
-	query := lazyQuery{url: r.URL}
-	if rule := t.exact[host].find(r, &query); rule != nil {
+	if rule := t.exact[host].find(r); rule != nil {
 		return rule
 	}
 	if _, below, ok := strings.Cut(host, "."); ok {
-		if rule := t.wildcard[below].find(r, &query); rule != nil {
+		if rule := t.wildcard[below].find(r); rule != nil {
 			return rule
 		}
 	}
-	if rule := t.any.find(r, &query); rule != nil {
+	if rule := t.any.find(r); rule != nil {
 		return rule
 	}
 	return t.fallback
 }
 
-func (p *paths) find(r *http.Request, query *lazyQuery) *Rule {
+func (p *paths) find(r *http.Request) *Rule {
 	if p == nil {
 		return nil
 	}
@@ -205,16 +186,16 @@ func (p *paths) find(r *http.Request, query *lazyQuery) *Rule {
 	if path == "" {
 		path = "/"
 	}
-	if rule := first(p.exact[path], r, query); rule != nil {
+	if rule := p.exact[path]; rule != nil {
 		return rule
 	}
 	for i := range p.patterns {
-		if p.patterns[i].re.MatchString(path) && p.patterns[i].rule.matches(r, query) {
+		if p.patterns[i].re.MatchString(path) {
 			return p.patterns[i].rule
 		}
 	}
 	for at := len(path); at >= 0; at = strings.LastIndexByte(path[:at], '/') {
-		if rule := first(p.prefix[path[:at]], r, query); rule != nil {
+		if rule := p.prefix[path[:at]]; rule != nil {
 			return rule
 		}
 		if at == 0 {
@@ -222,53 +203,4 @@ func (p *paths) find(r *http.Request, query *lazyQuery) *Rule {
 		}
 	}
 	return nil
-}
-
-func first(rules []*Rule, r *http.Request, query *lazyQuery) *Rule {
-	for _, rule := range rules {
-		if rule.matches(r, query) {
-			return rule
-		}
-	}
-	return nil
-}
-
-// matches compares what is not found by a look-up.
-func (r *Rule) matches(req *http.Request, query *lazyQuery) bool {
-	if r.Method != "" && r.Method != req.Method {
-		return false
-	}
-	for _, h := range r.Headers {
-		values, ok := req.Header[h.Name]
-		if !ok || !h.is(strings.Join(values, ",")) {
-			return false
-		}
-	}
-	for _, q := range r.Queries {
-		values, ok := query.get()[q.Name]
-		if !ok || !q.is(values[0]) {
-			return false
-		}
-	}
-	return true
-}
-
-func (v *Value) is(s string) bool {
-	if v.RE != nil {
-		return v.RE.MatchString(s)
-	}
-	return s == v.Exact
-}
-
-// lazyQuery parses the query when a rule asks for it.
-type lazyQuery struct {
-	url    *url.URL
-	values url.Values
-}
-
-func (q *lazyQuery) get() url.Values {
-	if q.values == nil {
-		q.values = q.url.Query()
-	}
-	return q.values
 }
