@@ -91,7 +91,7 @@ func (c *Client) once(ctx context.Context) (State, error) {
 	return State{Services: r.services}, nil
 }
 
-// settled lists until a listing agrees with the one before, or with what the client knows already.
+// settled returns what the client knows already if a listing agrees with it, and else a listing that is sure.
 func (c *Client) settled(ctx context.Context) (State, error) {
 	have, err := c.once(ctx)
 	if err != nil {
@@ -100,7 +100,8 @@ func (c *Client) settled(ctx context.Context) (State, error) {
 	return c.confirm(ctx, have)
 }
 
-// confirm returns have, or a later listing, once it is sure.
+// confirm returns have, or a later listing, once it is sure: the next listing says the same, or differs only where it is wrong itself, as asking
+// for each of those services shows. So others' writes, which make any listing leave out some services, do not keep it from an end.
 func (c *Client) confirm(ctx context.Context, have State) (State, error) {
 	if c.known.agrees(have) {
 		return have, nil
@@ -110,6 +111,19 @@ func (c *Client) confirm(ctx context.Context, have State) (State, error) {
 		if err != nil {
 			return State{}, err
 		}
+		doubtful := diffCanonical(have, again).Keys()
+		asked, err := c.conn.some(ctx, doubtful, false)
+		if err != nil {
+			return State{}, err
+		}
+		checked := memory{base: have, complete: true}
+		for _, k := range doubtful {
+			checked.note(k, nil)
+		}
+		for i := range asked.services {
+			checked.note(asked.services[i].Key, &asked.services[i])
+		}
+		again = checked.merged()
 		if sameState(have, again) {
 			c.known.learn(again)
 			return again, nil

@@ -10,6 +10,11 @@ import (
 	"github.com/podplumb/podplumb/netns"
 )
 
+// Arrange is for services.
+func Arrange(s []Service, hint []int32) []int32 {
+	return arrange(s, hint, func(s *Service) Key { return s.Key }, Key.Compare)
+}
+
 // Floor is the least that the kernel's protocol takes: requests whose answers are not looked at.
 type Floor struct {
 	c     *conn

@@ -214,7 +214,8 @@ func (r *reader) addDestination(payload []byte) error {
 // an earlier listing: when nobody wrote since, the kernel lists the same in the same order, and it fits again.
 func arrange[T, K any](s []T, hint []int32, key func(*T) K, compare func(a, b K) int) []int32 {
 	at := func(i *int32) K { return key(&s[*i]) }
-	if len(hint) == len(s) && ascending(hint, at, compare) {
+	// It may be that of a longer list with doubles.
+	if len(s) > 0 && len(hint) == len(s) && int(slices.Max(hint)) < len(s) && ascending(hint, at, compare) {
 		return hint
 	}
 	order := make([]int32, len(s))

@@ -75,6 +75,9 @@ func TestConcurrentWriters(t *testing.T) {
 
 	stop := make(chan struct{})
 	var writers sync.WaitGroup
+	defer writers.Wait()
+	end := sync.OnceFunc(func() { close(stop) })
+	defer end()
 	var writes int
 	writers.Go(func() {
 		for i := 0; ; i++ {
@@ -103,7 +106,7 @@ func TestConcurrentWriters(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, p.Empty(), p.String())
 	}
-	close(stop)
+	end()
 	writers.Wait()
 	require.Greater(t, writes, 20)
 }

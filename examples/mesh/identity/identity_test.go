@@ -163,9 +163,11 @@ func TestRotate(t *testing.T) {
 	c := identity.Config{File: filepath.Join(t.TempDir(), "ca.json"), Leaf: 1500 * time.Millisecond, Spread: 500 * time.Millisecond, Root: time.Hour}
 	mine, theirs := open(t, c), open(t, c)
 	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait() // they write into the folder
 	defer cancel()
 	for _, ca := range []*identity.CA{mine, theirs} {
-		go func() { _ = ca.Run(ctx, func(err error) { t.Error(err) }) }()
+		running.Go(func() { _ = ca.Run(ctx, func(err error) { t.Error(err) }) })
 	}
 	first, changed := theirs.Bundle()
 	old := issued(t, mine)
