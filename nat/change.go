@@ -167,7 +167,7 @@ func (c Change) Validate() error {
 		once(&faults, networks, n.Prefix.Masked(), at)
 		faults.owned(at, n.Name, c.Owner)
 	}
-	faults.overlap("setNetworks", len(c.SetNetworks), func(i int) netip.Prefix { return c.SetNetworks[i].Prefix }, func(i, j int) bool { return false })
+	faults.overlap("setNetworks", len(c.SetNetworks), func(i int) netip.Prefix { return c.SetNetworks[i].Prefix }, func(_, _ int) bool { return false })
 	exclude := make(map[netip.Prefix]string, len(c.SetExclude)+len(c.DropExclude))
 	for _, list := range []struct {
 		name     string

@@ -52,6 +52,7 @@ func (e *ConflictError) Error() string {
 	return s
 }
 
+// Is makes it an fs.ErrExist.
 func (e *ConflictError) Is(target error) bool { return target == fs.ErrExist }
 
 // ErrDamaged says that Update or PlanUpdate cannot work on a table whose rest

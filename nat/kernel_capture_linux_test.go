@@ -148,13 +148,13 @@ func (s sender) dial(network string, to netip.AddrPort) (*nstest.Flow, error) {
 // function's own while it runs.
 func (s sender) socket(domain, typ int) (int, error) {
 	if s.user != 0 {
-		defer unix.Setfsuid(0)
+		defer func() { _ = unix.Setfsuid(0) }()
 		if err := unix.Setfsuid(s.user); err != nil {
 			return 0, err
 		}
 	}
 	if s.group != 0 {
-		defer unix.Setfsgid(0)
+		defer func() { _ = unix.Setfsgid(0) }()
 		if err := unix.Setfsgid(s.group); err != nil {
 			return 0, err
 		}
@@ -292,7 +292,7 @@ func canBecome(t testing.TB, ns *netns.NS) bool {
 	t.Helper()
 	can := false
 	require.NoError(t, ns.Do(func() error {
-		defer unix.Setfsuid(0)
+		defer func() { _ = unix.Setfsuid(0) }()
 		if err := unix.Setfsuid(1); err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func TestDrainLater(t *testing.T) {
 				go func() { done <- c.Watch(ctx) }()
 				t.Cleanup(func() {
 					cancel()
-					<-done
+					require.ErrorIs(t, <-done, context.Canceled)
 				})
 			}
 			// One connection to each pod, in both families.

@@ -147,7 +147,7 @@ func newFamily(suffix string, saddr, daddr, originSource, origin nft.Load, multi
 	f := family{
 		pools: newPools(suffix, saddr),
 
-		localhost: newLocalhost(suffix, saddr, daddr),
+		localhost: newLocalhost(suffix, saddr),
 		suffix:    suffix, saddr: saddr, daddr: daddr, originSource: originSource, origin: origin, key: key,
 		nodeKey:   nft.Concat{nft.Zeroed{Of: daddr}, nft.MetaL4Proto, nft.ThDport},
 		multicast: multicast, loopback: loopback,
@@ -246,11 +246,11 @@ func (l *layout) chains() []*nft.Chain {
 		n := modes[m] << l.shift()
 		return nft.Any{Field: nft.MetaMark, Bits: n, Text: fmt.Sprintf("& 0x%08x != 0", n)}
 	}
-	clear := nft.ClearMark{Bits: l.mark}
+	unmark := nft.ClearMark{Bits: l.mark}
 	whom := chain("whom",
-		rule(bit(MasqueradeAll), clear, nft.Masquerade{}),
-		rule(bit(MasqueradeRemote), clear, goTo("remote")),
-		rule(clear, fromHost(), nft.Masquerade{}))
+		rule(bit(MasqueradeAll), unmark, nft.Masquerade{}),
+		rule(bit(MasqueradeRemote), unmark, goTo("remote")),
+		rule(unmark, fromHost(), nft.Masquerade{}))
 	remote := chain("remote")
 	var onLoopback []nft.Rule
 	var perFamily []*nft.Chain

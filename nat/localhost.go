@@ -30,14 +30,12 @@ func (f *family) loopbackSource() netip.Addr {
 	return netip.IPv6Loopback()
 }
 
-func newLocalhost(suffix string, saddr, daddr nft.Load) localhost {
+func newLocalhost(suffix string, saddr nft.Load) localhost {
 	return localhost{
 		source: &nft.Set{Name: "localhost" + suffix, Key: []nft.Expr{saddr}, Data: []nft.Expr{saddr}, Comment: "loopback address -> the host's in its place"},
 		ends:   &nft.Set{Name: "localhosts" + suffix, Key: []nft.Expr{saddr}, Comment: "both"},
 	}
 }
-
-func (h localhost) sets() []*nft.Set { return []*nft.Set{h.source, h.ends} }
 
 // Hook priorities: before conntrack (NF_IP_PRI_RAW), and after nat's in input
 // (NF_IP_PRI_NAT_SRC).

@@ -143,16 +143,16 @@ func (a *analysis) rule(path string, p *NetworkPolicy, d Direction, i int, subje
 	var found []*class
 	for j := range peers {
 		at := fmt.Sprintf("%s.%s[%d]", path, side, j)
-		any := false
+		matched := false
 		for _, cl := range a.all {
 			addr := cl.address()
 			q := query{e: a.e, d: d, peer: addr, peers: a.e.pods[addr]}
 			if q.matchesPeer(p.Meta.Namespace, &peers[j]) {
-				any, found = true, append(found, cl)
+				matched, found = true, append(found, cl)
 			}
 		}
 		switch same := slices.IndexFunc(peers[:j], func(o Peer) bool { return equalJSON(o, peers[j]) }); {
-		case !any:
+		case !matched:
 			a.add(at, MatchesNothing, "%s", peers[j].emptiness(p.Meta.Namespace))
 		case same >= 0:
 			a.add(at, Redundant, "it is the same as %s[%d]", side, same)

@@ -184,7 +184,7 @@ func (c *Client) watchBridges(ctx context.Context) {
 			monitor = c.monitorLinks()
 		}
 		c.mu.Lock()
-		err := error(fs.ErrClosed)
+		err := fs.ErrClosed
 		if c.ns != 0 {
 			err = c.seen(ctx, c.world, nil)
 		}

@@ -178,11 +178,11 @@ func message(number uint8, port uint16, mark byte) []byte {
 // raw sends a packet of any protocol.
 func raw(t *testing.T, ns *netns.NS, number uint8, to netip.Addr, b []byte) {
 	t.Helper()
-	network, any := fmt.Sprintf("ip4:%d", number), "0.0.0.0"
+	network, local := fmt.Sprintf("ip4:%d", number), "0.0.0.0"
 	if to.Is6() {
-		network, any = fmt.Sprintf("ip6:%d", number), "::"
+		network, local = fmt.Sprintf("ip6:%d", number), "::"
 	}
-	conn, err := ns.ListenPacket(context.Background(), network, any)
+	conn, err := ns.ListenPacket(context.Background(), network, local)
 	require.NoError(t, err)
 	defer conn.Close()
 	_, err = conn.WriteTo(b, &net.IPAddr{IP: to.AsSlice()})

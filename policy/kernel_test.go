@@ -115,9 +115,8 @@ func (c *cluster) with(t testing.TB, policies ...string) policy.State {
 func (c *cluster) serve(t testing.TB, name string, ports ...uint16) {
 	t.Helper()
 	for _, port := range ports {
-		at := fmt.Sprintf(":%d", port)
 		for _, a := range c.ends[name].Addrs() {
-			at = netip.AddrPortFrom(a, port).String()
+			at := netip.AddrPortFrom(a, port).String()
 			nstest.ServeTCP(t, c.ends[name].NS, at, name)
 			nstest.ServeUDP(t, c.ends[name].NS, at, name)
 		}

@@ -21,10 +21,10 @@ func kernelWorld(d dice, c *cluster) policy.State {
 		s.Nodes[i].Meta.Labels = d.labels()
 	}
 	for i := range s.Pods {
-		real := &c.state.Pods[i]
+		actual := &c.state.Pods[i]
 		phase := s.Pods[i].Status.Phase
-		s.Pods[i].Spec.NodeName, s.Pods[i].Spec.HostNetwork = real.Spec.NodeName, false
-		s.Pods[i].Status = real.Status
+		s.Pods[i].Spec.NodeName, s.Pods[i].Spec.HostNetwork = actual.Spec.NodeName, false
+		s.Pods[i].Status = actual.Status
 		if d.oneIn(3) {
 			s.Pods[i].Status.Phase = phase // whose address is anybody's, then
 		}

@@ -35,13 +35,13 @@ func large(pods, policies int) policy.State {
 			return &policy.Selector{MatchLabels: map[string]string{"app": fmt.Sprintf("a%d", n%10)}}
 		}
 		port := policy.Port{Protocol: &tcp, Port: &policy.PortRef{Number: int32(1000 + i%100)}}
-		switch kind := i / spaces; {
-		case kind%5 == 0:
+		switch kind := i / spaces; kind % 5 {
+		case 0:
 			p.Spec.PolicyTypes = []policy.Direction{policy.Ingress, policy.Egress}
-		case kind%5 == 1:
+		case 1:
 			p.Spec.PodSelector = *app(kind)
 			p.Spec.Ingress = []policy.IngressRule{{From: []policy.Peer{{NamespaceSelector: &policy.Selector{MatchLabels: map[string]string{"team": fmt.Sprintf("t%d", i%20)}}}}, Ports: []policy.Port{{Protocol: &tcp, Port: &policy.PortRef{Name: "http"}}}}}
-		case kind%5 == 2:
+		case 2:
 			p.Spec.PodSelector = *app(kind)
 			p.Spec.Egress = []policy.EgressRule{{To: []policy.Peer{{IPBlock: &policy.IPBlock{CIDR: "0.0.0.0/0", Except: []string{"10.0.0.0/8", "169.254.0.0/16"}}}}, Ports: []policy.Port{port}}}
 		default:

@@ -24,10 +24,10 @@ func (d dice) oneIn(n int) bool { return d.IntN(n) == 0 }
 func pick[T any](d dice, from []T) T { return from[d.IntN(len(from))] }
 
 // some makes up to most things.
-func some[T any](d dice, most int, make func() T) []T {
+func some[T any](d dice, most int, one func() T) []T {
 	var out []T
 	for range d.IntN(most + 1) {
-		out = append(out, make())
+		out = append(out, one())
 	}
 	return out
 }

@@ -153,7 +153,7 @@ func runConformance(t *testing.T, definitions string) {
 	report, err := s.Report()
 	require.NoError(t, err)
 	for _, p := range report.ProfileReports {
-		row := string(p.Name)
+		row := p.Name
 		for _, status := range []confv1.Status{p.Core, p.Extended.Status} {
 			n := status.Statistics
 			row += fmt.Sprintf(" | %d of %d", n.Passed, n.Passed+n.Failed+n.Skipped)

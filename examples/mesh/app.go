@@ -19,7 +19,7 @@ var passedOn = []string{"Traceparent", "Tracestate", "B3", "X-B3-Traceid", "X-B3
 
 // runApp is an application of the demo: it answers with its name, and with the answer of the next one that it asks. It knows
 // nothing of a mesh.
-func runApp(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func runApp(ctx context.Context, args []string, _, stderr io.Writer) int {
 	flags := flag.NewFlagSet("mesh app", flag.ContinueOnError)
 	name := flags.String("name", "app", "what it calls itself")
 	address := flags.String("listen", ":8080", "where it listens")

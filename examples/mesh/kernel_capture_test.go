@@ -154,12 +154,12 @@ func TestNewListener(t *testing.T) {
 			require.NoError(t, l.Close())
 			began = time.Now()
 			for {
-				if c, err := b.dial("legacy", b.at("db", f, port)); err != nil {
+				c, err := b.dial("legacy", b.at("db", f, port))
+				if err != nil {
 					require.ErrorContains(t, err, "connection refused")
 					break
-				} else {
-					_ = c.Close()
 				}
+				_ = c.Close()
 				require.Less(t, time.Since(began), 5*time.Second)
 			}
 		}

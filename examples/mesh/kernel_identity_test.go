@@ -172,7 +172,7 @@ func TestPermissive(t *testing.T) {
 		for _, port := range []uint16{8080, 8081, 8443} {
 			b.listened("web", "db", port)
 		}
-		clear := b.counted("mesh_connections_total", "shop/db", "inbound", "plaintext")
+		inClear := b.counted("mesh_connections_total", "shop/db", "inbound", "plaintext")
 		for _, f := range families {
 			began := time.Now()
 			b.reaches("legacy", b.at("db", f, 8080), "in clear") // the server speaks first
@@ -191,7 +191,7 @@ func TestPermissive(t *testing.T) {
 		}
 		if m == nodeMode {
 			kerneltest.Eventually(t, "plaintext is counted", func() bool {
-				return b.counted("mesh_connections_total", "shop/db", "inbound", "plaintext") == clear+4
+				return b.counted("mesh_connections_total", "shop/db", "inbound", "plaintext") == inClear+4
 			})
 		}
 	})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -190,7 +189,7 @@ func TestRequestsInClear(t *testing.T) {
 		}
 		c, err := b.dial("legacy", b.at("app", f, 8080))
 		require.NoError(t, err)
-		_ = c.(net.Conn).SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 		for _, piece := range []string{"G", "ET /slow HT", "TP/1.1\r\nHo", "st: a\r\n\r\n"} {
 			_, err = io.WriteString(c, piece)
 			require.NoError(t, err)

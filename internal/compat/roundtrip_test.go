@@ -27,7 +27,7 @@ func filler() *randfill.Filler {
 				*p = intstr.FromString("n" + c.String(8))
 			}
 		},
-		func(f *metav1.FieldsV1, c randfill.Continue) { f.Raw = []byte(`{"f:metadata":{"f:labels":{".":{}}}}`) },
+		func(f *metav1.FieldsV1, c randfill.Continue) { f.SetRawString(`{"f:metadata":{"f:labels":{".":{}}}}`) },
 	)
 }
 

@@ -33,14 +33,14 @@ func (c *Conn) Lookup(ctx context.Context, t *Table, list []Lookup) error {
 		if err := c.usable(ctx); err != nil {
 			return err
 		}
-		if err := c.lookup(ctx, t, part); err != nil {
+		if err := c.lookup(t, part); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *Conn) lookup(ctx context.Context, t *Table, list []Lookup) error {
+func (c *Conn) lookup(t *Table, list []Lookup) error {
 	var w wire
 	first := c.seq + 1
 	for i := range list {

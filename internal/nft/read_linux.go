@@ -133,10 +133,10 @@ func decodeElement(b []byte) Element {
 
 func decodeCounter(b []byte) (counts bool, packets uint64) {
 	attrs(b, func(typ uint16, data []byte) {
-		switch {
-		case typ == unix.NFTA_EXPR_NAME:
+		switch typ {
+		case unix.NFTA_EXPR_NAME:
 			counts = cstring(data) == "counter"
-		case typ == unix.NFTA_EXPR_DATA:
+		case unix.NFTA_EXPR_DATA:
 			attrs(data, func(typ uint16, data []byte) {
 				if typ == counterPacket && len(data) == 8 {
 					packets = binary.BigEndian.Uint64(data)

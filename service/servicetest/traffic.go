@@ -82,7 +82,7 @@ func swallows(t *testing.T, to netip.AddrPort, places ...place) {
 			if !from.own {
 				faults <- nstest.Silent(from.ns, "udp", to)
 			} else if a, err := ask(from.ns, "udp", to); !errors.Is(err, syscall.EPERM) {
-				faults <- fmt.Errorf("udp from %s to %s: want a datagram that is dropped, not %+v, %v", from.name, to, a, err)
+				faults <- fmt.Errorf("udp from %s to %s: want a datagram that is dropped, not %+v, %w", from.name, to, a, err)
 			}
 		})
 	}

@@ -37,7 +37,7 @@ func (n *names) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) 
 	b := backend{n, n.Store.Snapshot()}
 	reverse := dns.IsSubDomain("in-addr.arpa.", name) || dns.IsSubDomain("ip6.arpa.", name)
 	if !dns.IsSubDomain(n.Zone, name) && !reverse {
-		return n.elsewhere(ctx, b, state)
+		return n.elsewhere(ctx, state)
 	}
 	if reverse {
 		state.Zone = name[strings.LastIndex(name[:len(name)-len("arpa.")-1], ".")+1:]
@@ -61,7 +61,7 @@ func (n *names) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) 
 }
 
 // elsewhere hands a question that is not the cluster's to the forwarder.
-func (n *names) elsewhere(ctx context.Context, b backend, state request.Request) (int, error) {
+func (n *names) elsewhere(ctx context.Context, state request.Request) (int, error) {
 	if n.next != nil {
 		return plugin.NextOrFailure(n.Name(), n.next, ctx, state.W, state.Req)
 	}
@@ -74,7 +74,7 @@ func (n *names) reverse(ctx context.Context, b backend, state request.Request) (
 	rrs, err := plugin.PTR(ctx, b, state.Zone, state, plugin.Options{})
 	if b.IsNameError(err) {
 		if !b.authoritative(state.Name()) {
-			return n.elsewhere(ctx, b, state)
+			return n.elsewhere(ctx, state)
 		}
 		return n.write(ctx, b, state, new(dns.Msg), dns.RcodeNameError)
 	}

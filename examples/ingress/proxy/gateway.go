@@ -90,7 +90,7 @@ func (p *Proxy) serveGateway(w http.ResponseWriter, r *http.Request, on *passage
 	}
 	on.attached = &attached{match: match, port: port}
 	nameServer(r, on)
-	if !p.admit(w, r, on, match.Origin, route.Limits{}) {
+	if !p.admit(w, r, match.Origin, route.Limits{}) {
 		return
 	}
 	if p.answered(w, r, on) {

@@ -38,13 +38,13 @@ const remembered = 1 << 15
 // generations is a map that forgets what was not used lately.
 type generations[K comparable] struct{ new, old map[K]*rate.Limiter }
 
-func (g *generations[K]) get(k K, make func() *rate.Limiter) *rate.Limiter {
+func (g *generations[K]) get(k K, fresh func() *rate.Limiter) *rate.Limiter {
 	if l := g.new[k]; l != nil {
 		return l
 	}
 	l := g.old[k]
 	if l == nil {
-		l = make()
+		l = fresh()
 	}
 	if g.new == nil || len(g.new) >= remembered {
 		g.new, g.old = map[K]*rate.Limiter{}, g.new
@@ -60,7 +60,7 @@ func (l *limits) bucket(b bucketOf) *rate.Limiter {
 }
 
 // admit lets a request pass, or answers that there were too many and when to come again (RFC 6585, 4).
-func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, on *passage, rule string, own route.Limits) bool {
+func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, rule string, own route.Limits) bool {
 	all, client := p.limits.all, p.limits.client
 	if own.All != nil {
 		all = *own.All

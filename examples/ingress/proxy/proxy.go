@@ -138,7 +138,7 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {
 		return
 	}
 	nameServer(r, on)
-	if !p.admit(w, r, on, on.rule.Origin, on.rule.Limits) {
+	if !p.admit(w, r, on.rule.Origin, on.rule.Limits) {
 		return
 	}
 	var ok bool

@@ -54,7 +54,7 @@ func (r References) Resolve(from From, ref *gatewayv1.BackendObjectReference) (T
 	}
 	for i := range service.Spec.Ports {
 		p := &service.Spec.Ports[i]
-		if p.Port == int32(*ref.Port) && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
+		if p.Port == *ref.Port && (p.Protocol == corev1.ProtocolTCP || p.Protocol == "") {
 			return Target{namespace, string(ref.Name), uint16(p.Port)}, nil
 		}
 	}

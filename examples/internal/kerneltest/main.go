@@ -97,15 +97,15 @@ func furnish() error {
 
 // ownEtc makes /etc a directory of links to what was there.
 func ownEtc() error {
-	const etc, real = "/etc", "/run/etc"
+	const etc, before = "/etc", "/run/etc"
 	entries, err := os.ReadDir(etc)
 	if err != nil {
 		return err
 	}
-	if err := os.Mkdir(real, 0o755); err != nil {
+	if err := os.Mkdir(before, 0o755); err != nil {
 		return err
 	}
-	if err := unix.Mount(etc, real, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+	if err := unix.Mount(etc, before, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return fmt.Errorf("mount /etc elsewhere: %w", err)
 	}
 	if err := unix.Mount("tmpfs", etc, "tmpfs", 0, "mode=755"); err != nil {
@@ -115,7 +115,7 @@ func ownEtc() error {
 		if entry.Name() == "netns" {
 			continue
 		}
-		if err := os.Symlink(filepath.Join(real, entry.Name()), filepath.Join(etc, entry.Name())); err != nil {
+		if err := os.Symlink(filepath.Join(before, entry.Name()), filepath.Join(etc, entry.Name())); err != nil {
 			return err
 		}
 	}

@@ -52,11 +52,11 @@ func Tap(ns *netns.NS, link string) (*Wiretap, error) {
 		buf := make([]byte, 1<<16)
 		for {
 			n, err := t.file.Read(buf)
-			if errors.Is(err, os.ErrClosed) {
-				return
+			if errors.Is(err, unix.ENETDOWN) { // told once when the link goes down; it may come up again
+				continue
 			}
 			if err != nil {
-				continue // such as a link that is down for a moment
+				return
 			}
 			t.mu.Lock()
 			t.frames = append(t.frames, bytes.Clone(buf[:n]))

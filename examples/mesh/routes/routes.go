@@ -176,12 +176,12 @@ func placesOf(c compiled, ref gatewayv1.ParentReference, service func(namespace,
 	}
 	var places []place
 	for _, p := range s.Spec.Ports {
-		if (ref.Port == nil || int32(*ref.Port) == p.Port) && (ref.SectionName == nil || string(*ref.SectionName) == p.Name) {
+		if (ref.Port == nil || *ref.Port == p.Port) && (ref.SectionName == nil || string(*ref.SectionName) == p.Name) {
 			places = append(places, place{namespace, s.Name, uint16(p.Port), client})
 		}
 	}
 	if len(places) == 0 {
-		return nil, fmt.Errorf("Service %s/%s has no such port", namespace, ref.Name) //nolint:revive,staticcheck // a kind begins it
+		return nil, fmt.Errorf("Service %s/%s has no such port", namespace, ref.Name)
 	}
 	return places, nil
 }

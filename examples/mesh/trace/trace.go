@@ -55,7 +55,6 @@ func (c Config) Validate() error {
 type Recorder struct {
 	config    Config
 	processor sdktrace.SpanProcessor
-	fault     func(error)
 }
 
 // Open makes a Recorder. Errors of exporting are told to fault, if it is not nil.

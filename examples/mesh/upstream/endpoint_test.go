@@ -75,9 +75,9 @@ func TestCircuit(t *testing.T) {
 		}
 		require.Equal(t, upstream.Closed, end(upstream.Neither))
 		require.Equal(t, upstream.Open, end(upstream.Failure))
-		for _, wait := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		for _, seconds := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
 			require.Nil(t, upstream.Pick(list, nil, time.Now()))
-			time.Sleep(wait*time.Second - time.Millisecond)
+			time.Sleep(time.Duration(seconds)*time.Second - time.Millisecond)
 			require.Equal(t, upstream.Open, e.Circuit(time.Now()))
 			time.Sleep(time.Millisecond)
 			require.Equal(t, upstream.HalfOpen, e.Circuit(time.Now()))
