@@ -14,31 +14,36 @@ type prefix = netip.Prefix
 
 // addressOf is the address of a whole reverse name (RFC 1035, 3.5; RFC 3596, 2.5), in lower case.
 func addressOf(name string) (netip.Addr, bool) {
+	p, end, ok := rangeOf(name)
+	return p.Addr(), ok && end && p.IsSingleIP()
+}
+
+// rangeOf is the range of addresses that the last labels of a reverse name stand for, and whether these are the whole name.
+func rangeOf(name string) (p netip.Prefix, end, ok bool) {
 	labels := dns.SplitDomainName(name)
-	n := len(labels)
+	n, bits, base, size := len(labels)-2, 8, 10, 32
 	switch {
-	case n == 6 && strings.HasSuffix(name, ".in-addr.arpa."):
-		var b [4]byte
-		for i := range b {
-			v, err := strconv.ParseUint(labels[3-i], 10, 8)
-			if err != nil || labels[3-i] != strconv.FormatUint(v, 10) {
-				return netip.Addr{}, false
-			}
-			b[i] = byte(v)
-		}
-		return netip.AddrFrom4(b), true
-	case n == 34 && strings.HasSuffix(name, ".ip6.arpa."):
-		var b [16]byte
-		for i := range 32 {
-			v, err := strconv.ParseUint(labels[31-i], 16, 4)
-			if err != nil || len(labels[31-i]) != 1 {
-				return netip.Addr{}, false
-			}
-			b[i/2] |= byte(v) << (4 * (1 - i%2))
-		}
-		return netip.AddrFrom16(b), true
+	case strings.HasSuffix(name, ".ip6.arpa."):
+		bits, base, size = 4, 16, 128
+	case !strings.HasSuffix(name, ".in-addr.arpa."):
+		return netip.Prefix{}, false, false
 	}
-	return netip.Addr{}, false
+	var b [16]byte
+	known := 0
+	for ; n > 0 && known < size; n-- {
+		label := labels[n-1]
+		v, err := strconv.ParseUint(label, base, bits)
+		if err != nil || label != strconv.FormatUint(v, base) {
+			break
+		}
+		b[known/8] |= byte(v) << (8 - bits - known%8)
+		known += bits
+	}
+	address := netip.AddrFrom16(b)
+	if size == 32 {
+		address = netip.AddrFrom4([4]byte(b[:4]))
+	}
+	return netip.PrefixFrom(address, known), n == 0, true
 }
 
 // pod is what <address with dashes>.<namespace>.pod leads to: the address itself.

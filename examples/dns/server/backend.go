@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/coredns/coredns/plugin"
@@ -122,8 +121,21 @@ func (b backend) Serial(request.Request) uint32 {
 // MinTTL is how long a resolver may believe that a name does not exist (RFC 2308, 4).
 func (b backend) MinTTL(request.Request) uint32 { return uint32(b.TTL.Seconds()) }
 
-// authoritative says whether an address is one that only the cluster gives names to.
-func (b backend) authoritative(name string) bool {
-	a, ok := addressOf(name)
-	return ok && slices.ContainsFunc(b.Config.Reverse, func(p prefix) bool { return p.Contains(a) })
+// authoritative says whether a reverse name is below the ranges that only the cluster gives names to, or is only there because of
+// them: part of an address in one, or a name above one that nobody else answers for.
+func (b backend) authoritative(name string) (own, above bool) {
+	p, end, ok := rangeOf(name)
+	if !ok {
+		return false, false
+	}
+	partial := end && !p.IsSingleIP()
+	for _, r := range b.Config.Reverse {
+		switch {
+		case r.Contains(p.Addr()) && p.Bits() >= r.Bits():
+			own, above = true, above || partial
+		case p.Contains(r.Addr()) && b.next == nil:
+			above = above || partial
+		}
+	}
+	return own, above
 }

@@ -73,10 +73,13 @@ func (n *names) elsewhere(ctx context.Context, state request.Request) (int, erro
 func (n *names) reverse(ctx context.Context, b backend, state request.Request) (int, error) {
 	rrs, err := plugin.PTR(ctx, b, state.Zone, state, plugin.Options{})
 	if b.IsNameError(err) {
-		if !b.authoritative(state.Name()) {
-			return n.elsewhere(ctx, state)
+		switch own, above := b.authoritative(state.Name()); {
+		case above: // only names below it
+			return n.write(ctx, b, state, new(dns.Msg), dns.RcodeSuccess)
+		case own:
+			return n.write(ctx, b, state, new(dns.Msg), dns.RcodeNameError)
 		}
-		return n.write(ctx, b, state, new(dns.Msg), dns.RcodeNameError)
+		return n.elsewhere(ctx, state)
 	}
 	reply := new(dns.Msg)
 	if state.QType() == dns.TypePTR || state.QType() == dns.TypeANY {
@@ -92,9 +95,14 @@ func (n *names) write(ctx context.Context, b backend, state request.Request, rep
 	m.Answer, m.Ns, m.Extra = reply.Answer, reply.Ns, reply.Extra
 	shuffle(m.Answer)
 	if len(m.Answer) == 0 && len(m.Ns) == 0 {
-		m.Ns, _ = plugin.SOA(ctx, b, state.Zone, state, plugin.Options{})
+		m.Ns = b.soa(ctx, state)
 	}
 	return dns.RcodeSuccess, state.W.WriteMsg(m)
+}
+
+func (b backend) soa(ctx context.Context, state request.Request) []dns.RR {
+	rrs, _ := plugin.SOA(ctx, b, state.Zone, state, plugin.Options{})
+	return rrs
 }
 
 // shuffle mixes the addresses, for clients that take the first. Aliases stay before what they lead to.
@@ -162,14 +170,17 @@ func (b backend) alias(ctx context.Context, state request.Request, target string
 		if further, rcode, err = b.answer(ctx, inner, depth-1); err != nil {
 			return nil, 0, err
 		}
+		if len(further.Answer) == 0 && len(further.Ns) == 0 {
+			further.Ns = b.soa(ctx, state) // what is at the end of the aliases does not exist (RFC 2308, 2.1 and 2.2)
+		}
 	} else if b.upstream != nil {
 		if m := b.ask(ctx, state, target); m != nil && (m.Rcode == dns.RcodeSuccess || m.Rcode == dns.RcodeNameError) {
 			further, rcode = m, m.Rcode
 			further.Extra = nil
 		}
 	}
-	reply.Answer = append(reply.Answer, further.Answer...)
-	reply.Ns, reply.Truncated = further.Ns, further.Truncated
+	reply.Answer = dns.Dedup(append(reply.Answer, further.Answer...), nil) // of a circle, each alias once
+	reply.Ns, reply.Extra, reply.Truncated = further.Ns, further.Extra, further.Truncated
 	return reply, rcode, nil
 }
 

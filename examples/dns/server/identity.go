@@ -7,7 +7,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// identity is the plugin that answers what is not of class IN: who the server is (RFC 4892), if it is to tell.
+// identity is the plugin that answers what is not a question of class IN: who the server is (RFC 4892), if it is to tell.
 type identity struct {
 	id   string
 	next plugin.Handler
@@ -18,6 +18,9 @@ func (i identity) Name() string { return "chaos" }
 
 // ServeDNS implements plugin.Handler.
 func (i identity) ServeDNS(ctx context.Context, w dns.ResponseWriter, r *dns.Msg) (int, error) {
+	if r.Opcode != dns.OpcodeQuery { // the package dns lets notifications through
+		return dns.RcodeNotImplemented, nil
+	}
 	q := &r.Question[0]
 	if q.Qclass == dns.ClassINET {
 		return plugin.NextOrFailure(i.Name(), i.next, ctx, w, r)

@@ -196,6 +196,7 @@ func TestMalformed(t *testing.T) {
 		"two questions": {pack(func(m *dns.Msg) { m.Question = append(m.Question, m.Question[0]) }), dns.RcodeFormatError},
 		"cut short":     {pack(func(*dns.Msg) {})[:20], dns.RcodeFormatError},
 		"update":        {pack(func(m *dns.Msg) { m.Opcode = dns.OpcodeUpdate }), dns.RcodeNotImplemented},
+		"notification":  {pack(func(m *dns.Msg) { m.Opcode = dns.OpcodeNotify }), dns.RcodeNotImplemented},
 		"status":        {pack(func(m *dns.Msg) { m.Opcode = dns.OpcodeStatus }), dns.RcodeNotImplemented},
 	} {
 		var m dns.Msg
@@ -214,6 +215,55 @@ func TestMalformed(t *testing.T) {
 	_, err = c.Read(make([]byte, 512))
 	require.Error(t, err, "no answer to an answer")
 	require.Equal(t, "NOERROR: web.shop.svc.cluster.local. A 10.96.0.10", text(ask(t, address, "udp", "web.shop.svc.cluster.local.", dns.TypeA)))
+}
+
+// An alias to what the cluster does not have says for how long that may be believed; one in a circle is told once.
+func TestAliasLeadsNowhere(t *testing.T) {
+	t.Parallel()
+	address := start(t, server.Config{Store: filled(func(e *records.Edit) {
+		e.SetService(service("toone", func(s *corev1.ServiceSpec) {
+			s.Type, s.ExternalName = corev1.ServiceTypeExternalName, "one.shop.svc.cluster.local"
+		}))
+	})})
+	for name, want := range map[string]string{
+		"astray.shop.svc.cluster.local.": "NXDOMAIN: astray.shop.svc.cluster.local. CNAME nobody.shop.svc.cluster.local.",
+		"toone.shop.svc.cluster.local.":  "NOERROR: toone.shop.svc.cluster.local. CNAME one.shop.svc.cluster.local.",
+	} {
+		reply := ask(t, address, "udp", name, dns.TypeAAAA)
+		require.Equal(t, want, text(reply))
+		require.Len(t, reply.Ns, 1, name)
+		require.EqualValues(t, 5, reply.Ns[0].(*dns.SOA).Minttl, name)
+	}
+	require.Len(t, ask(t, address, "udp", "loop.shop.svc.cluster.local.", dns.TypeA).Answer, 2)
+}
+
+// Names above those of addresses exist, and nobody else is asked about what is in the cluster's ranges.
+func TestPartsOfAddresses(t *testing.T) {
+	t.Parallel()
+	config := server.Config{Store: filled(), Reverse: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:244::/32")}}
+	alone := start(t, config)
+	config.Upstream = []netip.AddrPort{upstream(t)}
+	helped := start(t, config)
+	for name, want := range map[string]string{
+		"10.in-addr.arpa.":             "NOERROR",
+		"96.10.in-addr.arpa.":          "NOERROR",
+		"0.96.10.in-addr.arpa.":        "NOERROR",
+		"0.112.10.in-addr.arpa.":       "NXDOMAIN",
+		"1.10.0.96.10.in-addr.arpa.":   "NXDOMAIN",
+		"x.96.10.in-addr.arpa.":        "NXDOMAIN",
+		"d.f.ip6.arpa.":                "NOERROR",
+		"7.4.4.2.0.0.0.d.f.ip6.arpa.":  "NOERROR",
+		"g.4.4.2.0.0.0.d.f.ip6.arpa.":  "NXDOMAIN",
+		"10.4.4.2.0.0.0.d.f.ip6.arpa.": "NXDOMAIN",
+		"arpa.":                        "NXDOMAIN",
+	} {
+		require.Equal(t, want, text(ask(t, alone, "udp", name, dns.TypePTR)), name)
+	}
+	for name, authoritative := range map[string]bool{
+		"10.in-addr.arpa.": false, "96.10.in-addr.arpa.": true, "x.96.10.in-addr.arpa.": true, "112.10.in-addr.arpa.": false, "4.4.2.0.0.0.d.f.ip6.arpa.": true,
+	} {
+		require.Equal(t, authoritative, ask(t, helped, "udp", name, dns.TypePTR).Authoritative, name)
+	}
 }
 
 func TestTransferIsRefused(t *testing.T) {
