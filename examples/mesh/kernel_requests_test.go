@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -103,6 +104,20 @@ func TestRequests(t *testing.T) {
 				require.Equal(t, http.StatusOK, status, said)
 				require.Equal(t, "order < two", said, family)
 			}
+		}
+
+		// A client that has nothing more to say still gets its response.
+		for _, f := range families {
+			c, err := b.dial("web", order[f])
+			require.NoError(t, err)
+			_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+			_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: order\r\nX-Version: two\r\n\r\n")
+			require.NoError(t, err)
+			require.NoError(t, c.(*net.TCPConn).CloseWrite())
+			said, err := io.ReadAll(c)
+			require.NoError(t, err)
+			require.Contains(t, string(said), "order < two")
+			_ = c.Close()
 		}
 
 		// The canary.

@@ -94,6 +94,10 @@ func New(c Config) *Agent {
 
 // Run works until ctx ends.
 func (a *Agent) Run(ctx context.Context) error {
+	var err error
+	if a.config.Sockets, err = filepath.Abs(a.config.Sockets); err != nil { // addresses of the Workload API have no others
+		return err
+	}
 	if err := os.MkdirAll(a.config.Sockets, 0o755); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ const (
 	messageLen       = 72 // struct inet_diag_msg
 	sourcePort       = 4  // in it
 	sourceAddr       = 8
+	inodeOf          = 68
 )
 
 // listening returns the TCP ports that others can connect to, sorted, without
@@ -100,3 +101,33 @@ func (d *diag) ask(family byte) ([]uint16, error) {
 }
 
 func (d *diag) close() error { return d.conn.Close() }
+
+// Held says whether a process still has the socket of a TCP connection in a
+// network namespace, nil being the caller's: a client that has ended its side
+// then reads what comes; one that has closed it never will.
+func Held(ns *netns.NS, local, remote netip.AddrPort) bool {
+	d, err := openDiag(ns)
+	if err != nil {
+		return false
+	}
+	defer d.close()
+	family := byte(unix.AF_INET6)
+	if local.Addr().Is4() {
+		family = unix.AF_INET
+	}
+	request := make([]byte, requestLen)
+	request[0], request[1] = family, unix.IPPROTO_TCP
+	id := request[8:] // struct inet_diag_sockid
+	binary.BigEndian.PutUint16(id[0:], local.Port())
+	binary.BigEndian.PutUint16(id[2:], remote.Port())
+	copy(id[4:20], local.Addr().AsSlice())
+	copy(id[20:36], remote.Addr().AsSlice())
+	for i := 40; i < 48; i++ {
+		id[i] = 0xff // whatever its cookie
+	}
+	if err := d.conn.SetDeadline(time.Now().Add(time.Second)); err != nil {
+		return false
+	}
+	answers, err := d.conn.Execute(netlink.Message{Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request}, Data: request})
+	return err == nil && len(answers) == 1 && len(answers[0].Data) >= messageLen && binary.NativeEndian.Uint32(answers[0].Data[inodeOf:]) != 0
+}

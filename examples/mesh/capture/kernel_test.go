@@ -3,6 +3,7 @@ package capture_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -196,4 +197,29 @@ func TestCountDatagrams(t *testing.T) {
 	after, err := capture.CountDatagrams(pod.NS)
 	require.NoError(t, err)
 	require.Equal(t, capture.Datagrams{In: before.In + 6, Out: before.Out + 6}, after)
+}
+
+// A socket whose client has ended its side is held, until it is closed.
+func TestHeld(t *testing.T) {
+	t.Parallel()
+	pod, peer := pair(t)
+	for f := range 2 {
+		l, err := peer.NS.Listen(t.Context(), "tcp", netip.AddrPortFrom(peer.Addrs[f], 5000).String())
+		require.NoError(t, err)
+		defer l.Close()
+		c, err := pod.NS.DialContext(t.Context(), "tcp", l.Addr().String())
+		require.NoError(t, err)
+		s, err := l.Accept()
+		require.NoError(t, err)
+		defer s.Close()
+		local, remote := c.LocalAddr().(*net.TCPAddr).AddrPort(), l.Addr().(*net.TCPAddr).AddrPort()
+		require.True(t, capture.Held(pod.NS, local, remote))
+		require.NoError(t, c.(*net.TCPConn).CloseWrite())
+		_, err = s.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+		require.True(t, capture.Held(pod.NS, local, remote))
+		require.False(t, capture.Held(pod.NS, local, netip.AddrPortFrom(remote.Addr(), 5001)))
+		require.NoError(t, c.Close())
+		require.False(t, capture.Held(pod.NS, local, remote))
+	}
 }

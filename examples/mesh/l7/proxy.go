@@ -80,16 +80,13 @@ var discard = log.New(io.Discard, "", 0) // what happens to requests is counted 
 
 // ServeStream implements stream.Handler.
 func (p *Proxy) ServeStream(ctx context.Context, s *stream.Stream) error {
-	c := &served{Conn: s.Conn, closed: make(chan struct{})}
-	if s.Protocol == stream.HTTP1 {
-		c.strict = strict.NewConn(s.Conn)
-		c.Conn = c.strict
-	}
+	c := &served{strict: strict.NewConn(s.Conn), closed: make(chan struct{}), reads: s.Reads}
+	c.Conn = c.strict
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(s.Protocol == stream.HTTP1)
-	protocols.SetUnencryptedHTTP2(s.Protocol == stream.HTTP2)
+	protocols.SetHTTP1(true) // what is declared need not be what this client speaks
+	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
 		Handler:     &handler{proxy: p, stream: s, conn: c},
 		Protocols:   protocols,
@@ -97,6 +94,8 @@ func (p *Proxy) ServeStream(ctx context.Context, s *stream.Stream) error {
 		ErrorLog:    discard,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 		HTTP2:       &http.HTTP2Config{SendPingTimeout: pingWait, PingTimeout: pingWait},
+
+		DisableGeneralOptionsHandler: true, // OPTIONS * asks the application
 	}
 	if s.Direction == stream.Inbound {
 		server.ReadHeaderTimeout = headWait
@@ -140,51 +139,6 @@ func (o *one) Close() error { return nil }
 
 // Addr implements net.Listener.
 func (o *one) Addr() net.Addr { return o.served.LocalAddr() }
-
-// served is a connection whose end one can wait for.
-type served struct {
-	net.Conn
-	strict *strict.Conn // nil for HTTP/2
-	once   sync.Once
-	closed chan struct{}
-
-	mu     sync.Mutex
-	refuse error
-}
-
-// Read remembers why a request was refused.
-func (s *served) Read(p []byte) (int, error) {
-	n, err := s.Conn.Read(p)
-	if err != nil && s.strict != nil {
-		var refused *strict.Refused
-		if errors.As(err, &refused) {
-			s.mu.Lock()
-			s.refuse = refused
-			s.mu.Unlock()
-		}
-	}
-	return n, err
-}
-
-func (s *served) err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.refuse
-}
-
-func (s *served) Close() error {
-	err := s.Conn.Close()
-	s.once.Do(func() { close(s.closed) })
-	return err
-}
-
-// CloseWrite closes the writing side, if the connection has one of its own.
-func (s *served) CloseWrite() error {
-	if half, ok := s.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
 
 // Renew lets connections to endpoints end with the requests that they have. Call it when the pod's identity or the roots
 // that it trusts have changed.

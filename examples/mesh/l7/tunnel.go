@@ -25,9 +25,7 @@ func (x *exchange) tunnel(response *http.Response) {
 		return
 	}
 	defer server.Close()
-	if x.conn.strict != nil {
-		x.conn.strict.Switch()
-	}
+	x.conn.strict.Switch()
 	client, buffered, err := http.NewResponseController(x.w).Hijack()
 	if err != nil {
 		x.endTurn(upstream.Neither, nil, err)

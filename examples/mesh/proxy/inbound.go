@@ -9,6 +9,7 @@ import (
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 
+	"github.com/podplumb/podplumb/examples/mesh/capture"
 	"github.com/podplumb/podplumb/examples/mesh/stream"
 	"github.com/podplumb/podplumb/nat"
 )
@@ -184,9 +185,16 @@ func (p *Proxy) bytes(ctx context.Context, a arrival, d stream.Direction) {
 // requests hands a connection to the Handler.
 func (p *Proxy) requests(ctx context.Context, d stream.Direction, protocol stream.Protocol, a arrival) {
 	p.count.open(d, !a.peer.IsZero(), protocol)
-	err := p.handler.ServeStream(ctx, &stream.Stream{
+	s := &stream.Stream{
 		Conn: a.conn, Direction: d, Protocol: protocol, Source: a.from, Destination: a.to, Peer: a.peer, Draining: p.draining,
-	})
+	}
+	switch {
+	case d == stream.Outbound: // the client's socket is here
+		s.Reads = func() bool { return capture.Held(p.config.NetNS, a.from, a.to) }
+	case a.peer.IsZero(): // there is no way to know
+		s.Reads = func() bool { return true }
+	}
+	err := p.handler.ServeStream(ctx, s)
 	_ = a.conn.Close()
 	if err != nil {
 		p.config.Log.Debug("requests", "pod", p.config.Workload, "direction", d, "from", a.from, "to", a.to, "error", err)

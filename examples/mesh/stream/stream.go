@@ -75,6 +75,10 @@ type Stream struct {
 	// zero when the connection came in clear, and for an outbound one.
 	Peer spiffeid.ID
 
+	// Reads says, once the client has ended its side, whether it still reads
+	// what comes. Nil means that it does not.
+	Reads func() bool
+
 	// Draining is closed when the proxy is to end: requests under way are
 	// finished, new ones are not awaited.
 	Draining <-chan struct{}
