@@ -55,9 +55,12 @@ func newClient(c Config) (*Client, error) {
 		return nil, &OpError{Op: "new", Err: err}
 	}
 	var conn *nft.Conn
-	if c.Socket != nil {
+	switch {
+	case c.Socket != nil:
 		conn, err = nft.Share(c.Socket)
-	} else {
+	case c.NetNS == nil:
+		conn, err = nft.Open(0)
+	default:
 		conn, err = nft.Open(ns)
 	}
 	if err != nil {

@@ -66,7 +66,7 @@ func (c *Client) someCounts(ctx context.Context, keys []Key, add func(*family, *
 	defer c.mu.Unlock()
 	known, err := c.current(ctx)
 	if err == nil && !known {
-		err = c.glimpse(ctx, Change{Drop: keys})
+		err = c.glimpse(ctx, Change{Drop: keys}, true)
 	}
 	if errors.Is(err, errPartial) {
 		err = c.know(ctx)

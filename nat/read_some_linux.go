@@ -12,8 +12,10 @@ import (
 // some reads what a change is about, and unless it is trusted the fixed part
 // of the table.
 func (r *reader) some(ctx context.Context, change Change, trusted bool) (bool, error) {
-	if err := r.lanes(ctx); err != nil || r.bad {
-		return false, err
+	if !trusted || len(change.Set)+len(change.Drop) > 0 {
+		if err := r.lanes(ctx); err != nil || r.bad {
+			return false, err
+		}
 	}
 	if !trusted || len(change.Capture)+len(change.Release) > 0 {
 		if err := r.someCapture(ctx, change); err != nil {

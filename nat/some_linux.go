@@ -57,7 +57,7 @@ func (c *Client) planUpdate(ctx context.Context, change Change) (Plan, error) {
 	known, err := c.current(ctx)
 	if err == nil && !known {
 		var p Plan
-		p, err = c.planSome(ctx, change)
+		p, err = c.planSome(ctx, change, false)
 		c.world = nil
 		if err == nil {
 			return p, nil
@@ -79,7 +79,7 @@ func (c *Client) lookup(ctx context.Context, keys []Key) ([]Forward, error) {
 	defer c.mu.Unlock()
 	known, err := c.current(ctx)
 	if err == nil && !known {
-		if err = c.glimpse(ctx, Change{Drop: keys}); err != nil {
+		if err = c.glimpse(ctx, Change{Drop: keys}, true); err != nil {
 			c.world = nil
 		}
 	}
@@ -120,7 +120,7 @@ func (c *Client) updateSome(ctx context.Context, change Change) (Plan, error) {
 			c.world = nil
 		}
 	}()
-	p, err := c.planSome(ctx, change)
+	p, err := c.planSome(ctx, change, true)
 	if err != nil || p.Empty() {
 		return p, err
 	}
@@ -153,11 +153,18 @@ func (w *world) follow(p Plan) error {
 	return nil
 }
 
-func (c *Client) planSome(ctx context.Context, change Change) (Plan, error) {
-	if err := c.glimpse(ctx, change); err != nil {
+// planSome plans a change, knowing only what it is about. That nobody changed
+// the ruleset meanwhile is left to the commit, if there will be one.
+func (c *Client) planSome(ctx context.Context, change Change, committed bool) (Plan, error) {
+	if err := c.glimpse(ctx, change, !committed); err != nil {
 		return Plan{}, err
 	}
 	p, err := c.world.changes(change)
+	if committed && (err != nil || p.Empty()) {
+		if err := c.unmoved(ctx); err != nil {
+			return Plan{}, err
+		}
+	}
 	if err == nil && !c.exists && !p.Empty() {
 		p.skeleton = plan.Add
 	}
@@ -165,8 +172,9 @@ func (c *Client) planSome(ctx context.Context, change Change) (Plan, error) {
 }
 
 // glimpse makes world hold what a change is about, and gen the generation that
-// it is of.
-func (c *Client) glimpse(ctx context.Context, change Change) error {
+// it is of. Unless the caller does, it makes sure that all was of one
+// generation.
+func (c *Client) glimpse(ctx context.Context, change Change, sure bool) error {
 	gen, err := c.conn.Generation(ctx)
 	if err != nil {
 		return err
@@ -204,12 +212,9 @@ func (c *Client) glimpse(ctx context.Context, change Change) error {
 		}
 		return err
 	}
-	if !c.owned {
-		if gen, err = c.conn.Generation(ctx); err != nil {
+	if sure || !fits {
+		if err := c.unmoved(ctx); err != nil {
 			return err
-		}
-		if gen != c.gen {
-			return nft.ErrStale
 		}
 	}
 	if !fits {
@@ -217,6 +222,19 @@ func (c *Client) glimpse(ctx context.Context, change Change) error {
 	}
 	c.whole = true
 	return nil
+}
+
+// unmoved fails with ErrStale if others changed the ruleset since generation
+// gen.
+func (c *Client) unmoved(ctx context.Context) error {
+	if c.owned {
+		return nil
+	}
+	gen, err := c.conn.Generation(ctx)
+	if err == nil && gen != c.gen {
+		err = nft.ErrStale
+	}
+	return err
 }
 
 // generation is that of the ruleset, if the table is known to be whole at it.

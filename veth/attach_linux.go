@@ -12,9 +12,9 @@ import (
 )
 
 // attach makes a pair. Both ends stay down until nothing is missing that must be there before: sysctls, so that no address is ever
-// tentative, and VLANs, so that no frame gets where it should not. o is the observation of a plan, which knows that the names were
-// free; without it the error says who has them.
-func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal) error {
+// tentative, and VLANs, so that no frame gets where it should not. free says that the names were free when the pair was planned; otherwise
+// the error says who has them. bridge is that of the pair, if it was looked at and not changed since.
+func (k *kernel) attach(ctx context.Context, p *Pair, bridge *rtnl.Link, free bool, j *journal) error {
 	pl, err := findPod(p.Pod.NetNS)
 	if err != nil {
 		return err
@@ -27,11 +27,15 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 	if p.Group != 0 {
 		a.Group = &p.Group
 	}
-	var bridge rtnl.Link
-	if p.Host.Bridge != "" {
-		if bridge, err = k.bridge(ctx, p.Host.Bridge); err != nil {
-			return err
+	if bridge == nil {
+		bridge = &rtnl.Link{}
+		if p.Host.Bridge != "" {
+			if *bridge, err = k.bridge(ctx, p.Host.Bridge); err != nil {
+				return err
+			}
 		}
+	}
+	if p.Host.Bridge != "" {
 		a.Master = &bridge.Index
 	}
 	if ctx.Err() != nil {
@@ -39,7 +43,7 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 	}
 	// Once sent, this request is seen to its end: of a pair that was made after all nobody would know.
 	if err := k.node.conn.AddLink(context.WithoutCancel(ctx), "veth", a); err != nil {
-		if errors.Is(err, fs.ErrExist) && o == nil {
+		if errors.Is(err, fs.ErrExist) && !free {
 			return k.whoHas(ctx, pl, p, err)
 		}
 		return fmt.Errorf("make pair: %w", err)
@@ -51,7 +55,7 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 	}
 	hostChange, podChange := diffPair(nil, p)
 	host, pod := target{&k.node, l.Index, p.Host.Name}, target{pl, l.Peer, p.Pod.Name}
-	if err := k.bringUp(ctx, host, pod, p, &bridge, &hostChange, &podChange); err != nil {
+	if err := k.bringUp(ctx, host, pod, p, bridge, &hostChange, &podChange); err != nil {
 		return err
 	}
 	if err := pod.setIP(ctx, &podChange, j); err != nil {
@@ -64,7 +68,7 @@ func (k *kernel) attach(ctx context.Context, p *Pair, o *observation, j *journal
 		if err := k.waitUp(ctx, p.Host.Name, bridge.Up()); err != nil {
 			return err
 		}
-		if bridge.Up() && !carries(&bridge) {
+		if bridge.Up() && !carries(bridge) {
 			if err := k.waitUp(ctx, bridge.Name, false); err != nil { // its first port
 				return err
 			}

@@ -284,7 +284,7 @@ func (c *Client) Attach(ctx context.Context, p Pair) error {
 		return opError("attach", "pair "+p.Host.Name, err)
 	}
 	j := &journal{}
-	if err := c.k.attach(ctx, &want.Pairs[0], nil, j); err != nil {
+	if err := c.k.attach(ctx, &want.Pairs[0], nil, false, j); err != nil {
 		return opError("attach", "pair "+p.Host.Name, errors.Join(err, j.undo(ctx)))
 	}
 	return opError("attach", "pair "+p.Host.Name, c.k.announceAll(ctx, j.announce))

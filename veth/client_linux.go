@@ -40,7 +40,7 @@ func openKernel(c Config, tag string) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := rtnl.Open(ns) // without a visit where the caller is there already
+	conn, err := rtnl.Open(c.NetNS)
 	if err != nil {
 		_ = ns.Close()
 		return nil, err

@@ -27,7 +27,7 @@ func (*kernel) execute(context.Context, *observation, Plan, *journal) error {
 	return errors.ErrUnsupported
 }
 
-func (*kernel) attach(context.Context, *Pair, *observation, *journal) error {
+func (*kernel) attach(context.Context, *Pair, *struct{}, bool, *journal) error {
 	return errors.ErrUnsupported
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/podplumb/podplumb/internal/rtnl"
 )
@@ -29,7 +30,7 @@ func (k *kernel) execute(ctx context.Context, o *observation, p Plan, j *journal
 	}
 	for i := range p.pairs {
 		if x := &p.pairs[i]; x.want != nil {
-			if err := k.executePair(ctx, o, p.look, x, j); err != nil {
+			if err := k.executePair(ctx, o, &p, x, j); err != nil {
 				return opError("apply", "pair "+x.want.Host.Name, err)
 			}
 		}
@@ -56,16 +57,14 @@ func (k *kernel) executeBridge(ctx context.Context, o *observation, b *bridgeCha
 	return stale(k.changeBridge(ctx, t, b.want.tag(k.owner).String(), b.want, &b.link, j))
 }
 
-func (k *kernel) executePair(ctx context.Context, o *observation, look extent, x *pairChange, j *journal) error {
+func (k *kernel) executePair(ctx context.Context, o *observation, p *Plan, x *pairChange, j *journal) error {
 	if x.have == nil || x.replace {
-		planned := o
-		if look == updating {
-			planned = nil // nobody has looked whether the name is free in the pod
+		bridge := o.links[x.want.Host.Bridge]
+		if bridge != nil && (bridge.Kind != "bridge" || slices.ContainsFunc(p.bridges, func(b bridgeChange) bool { return b.want != nil && b.want.Name == bridge.Name })) {
+			bridge = nil
 		}
-		if err := k.attach(ctx, x.want, planned, j); err != nil {
-			return stale(err)
-		}
-		return nil
+		free := p.look != updating // then nobody has looked whether the name is free in the pod
+		return stale(k.attach(ctx, x.want, bridge, free, j))
 	}
 	l := o.links[x.want.Host.Name]
 	before := aliases{host: l.Alias, pod: o.podAliases[l.Name]}
