@@ -2,6 +2,9 @@
 // sbr do as a chain of processes. See README.md.
 package main
 
-import "github.com/podplumb/podplumb/examples/cni/plugin"
+import (
+	_ "github.com/podplumb/podplumb/examples/cni/early"
+	"github.com/podplumb/podplumb/examples/cni/plugin"
+)
 
 func main() { plugin.Main(nil) }

@@ -40,10 +40,14 @@ func (s *Store) Import(dir string) (taken int, err error) {
 			continue
 		}
 		b, i, err := s.block(a, true)
+		own := false
+		if err == nil {
+			own, err = b.heldBy(i, owner.ID())
+		}
 		switch {
 		case err != nil:
 			errs = append(errs, err)
-		case b.taken(i) && b.owner(i) != owner.ID():
+		case b.taken(i) && !own:
 			errs = append(errs, fmt.Errorf("%s: %w here, and by %s in %s", a, ErrTaken, owner, dir))
 		default:
 			errs = append(errs, b.take(i, owner.ID()))

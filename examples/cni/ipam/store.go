@@ -12,9 +12,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/examples/cni/plainfile"
 )
 
 // Owner is an attachment that holds addresses: a container and the name of its interface.
@@ -60,28 +61,14 @@ type Store struct {
 
 // Open makes the directory if it is missing, and waits for its lock until ctx ends.
 func Open(ctx context.Context, dir string) (*Store, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := plainfile.Open(filepath.Join(dir, "lock"), unix.O_CREAT|unix.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 10*time.Millisecond) {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return &Store{dir: dir, lock: f, blocks: map[netip.Addr]*block{}}, nil
-		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			break
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another process keeps %s locked: %w", dir, context.Cause(ctx)), f.Close())
-		case <-time.After(pause):
-		}
+	if err := plainfile.Lock(ctx, f); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
-	return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, err), f.Close())
+	return &Store{dir: dir, lock: f, blocks: map[netip.Addr]*block{}}, nil
 }
 
 // Close lets the next process in.
@@ -152,7 +139,11 @@ func (s *Store) claim(owner Owner, set Set, a netip.Addr) (Lease, error) {
 	if err != nil {
 		return Lease{}, err
 	}
-	if b.taken(i) && b.owner(i) != owner.ID() {
+	own, err := b.heldBy(i, owner.ID())
+	if err != nil {
+		return Lease{}, err
+	}
+	if b.taken(i) && !own {
 		return Lease{}, fmt.Errorf("%s: %w by another container", a, ErrTaken)
 	}
 	r := set[slices.IndexFunc(set, func(r Range) bool { return r.Contains(a) })]
@@ -229,7 +220,11 @@ func (s *Store) Release(owner Owner, addrs ...netip.Addr) error {
 	var errs []error
 	for _, a := range addrs {
 		b, i, err := s.block(a, false)
-		if err == nil && b != nil && b.taken(i) && b.owner(i) == owner.ID() {
+		own := false
+		if err == nil && b != nil {
+			own, err = b.heldBy(i, owner.ID())
+		}
+		if own && err == nil {
 			err = b.free(i)
 		}
 		errs = append(errs, err)
@@ -240,7 +235,10 @@ func (s *Store) Release(owner Owner, addrs ...netip.Addr) error {
 // Holds reports whether owner holds a.
 func (s *Store) Holds(owner Owner, a netip.Addr) (bool, error) {
 	b, i, err := s.block(a, false)
-	return b != nil && b.taken(i) && b.owner(i) == owner.ID(), err
+	if err != nil || b == nil {
+		return false, err
+	}
+	return b.heldBy(i, owner.ID())
 }
 
 // Leases finds every address that owner holds by looking at all of them. It is for an owner that died before it could write down what
@@ -278,7 +276,8 @@ func (s *Store) each(fn func(b *block, i int, owner uint64) error) error {
 	blocks, err := s.all()
 	errs := []error{err}
 	for _, b := range blocks {
-		b.each(func(i int, owner uint64) { errs = append(errs, fn(b, i, owner)) })
+		err := b.each(func(i int, owner uint64) { errs = append(errs, fn(b, i, owner)) })
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -353,7 +352,7 @@ func (s *Store) cursorPath(set Set) string {
 // cursor returns the address that the set handed out last and its range; the zero Addr when there is none.
 func (s *Store) cursor(set Set) (netip.Addr, int) {
 	// It only spreads the use of addresses, so a cursor that cannot be read is no fault.
-	b, err := os.ReadFile(s.cursorPath(set))
+	b, err := plainfile.Read(s.cursorPath(set))
 	if err != nil {
 		return netip.Addr{}, 0
 	}
@@ -368,11 +367,5 @@ func (s *Store) cursor(set Set) (netip.Addr, int) {
 }
 
 func (s *Store) setCursor(set Set, a netip.Addr) error {
-	// The file is overwritten in place: ext4 flushes one that was truncated, which costs milliseconds.
-	f, err := os.OpenFile(s.cursorPath(set), os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(f, "%-45s\n", a)
-	return errors.Join(err, f.Close())
+	return plainfile.Overwrite(s.cursorPath(set), fmt.Appendf(nil, "%-45s\n", a))
 }

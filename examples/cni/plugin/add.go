@@ -10,10 +10,12 @@ import (
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
 
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
+	"github.com/podplumb/podplumb/examples/cni/stack"
 	"github.com/podplumb/podplumb/netns"
 	"github.com/podplumb/podplumb/veth"
 )
@@ -70,7 +72,7 @@ func (p *plugin) add(ctx context.Context, args *skel.CmdArgs) error {
 		}
 		return errors.Join(err, file.Remove())
 	}
-	return types.PrintResult(result, r.net.CNIVersion)
+	return printResult(result, r.net.CNIVersion)
 }
 
 // intent is what the record says before anything exists: all that a later call needs to undo any of it.
@@ -109,7 +111,7 @@ func (r *request) intent(ctx context.Context, before *previous) (*record.Attachm
 }
 
 // build does the steps of ADD after the record.
-func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *record.Attachment, sets []ipam.Set, before *previous) (types.Result, error) {
+func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *record.Attachment, sets []ipam.Set, before *previous) (*types100.Result, error) {
 	if len(a.Forwards) > 0 {
 		if err := r.store.ClaimPorts(ctx, a.Key, keys(a.Forwards)); err != nil {
 			return nil, err
@@ -133,7 +135,10 @@ func (p *plugin) build(ctx context.Context, r *request, file *record.File, a *re
 	p.passed("plan")
 	// The links and the table wait for different locks of the kernel, so they are made side by side.
 	table := make(chan error, 1)
-	go func() { table <- p.run([]step{{"table", func() error { return publish(ctx, r.store, a) }}}) }()
+	go func() {
+		stack.Grow()
+		table <- p.run([]step{{"table", func() error { return publish(ctx, r.store, a) }}})
+	}()
 	err = p.run([]step{
 		{"sysctls", func() error { return setNode(a.Node) }},
 		{"gateway", func() error { return onBridge(ctx, a, func() error { return connectGateway(ctx, a) }) }},

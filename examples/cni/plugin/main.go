@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
@@ -21,10 +20,6 @@ const timeout = 90 * time.Second
 
 // Main is the program. at, if not nil, is told of each step of a command right after it, by the step's name.
 func Main(at func(step string)) {
-	// The process ends before there is any garbage worth collecting.
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(256 << 20)
-	deepen()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	p := &plugin{at: at}
@@ -46,14 +41,6 @@ func Main(at func(step string)) {
 		fmt.Fprintln(os.Stderr, "podplumb-cni:", perr)
 	}
 	os.Exit(1)
-}
-
-// deepen makes room on the stack while it is shallow: it is copied whenever it has become too small, frame by frame.
-//
-//go:noinline
-func deepen() {
-	var room [48 << 10]byte
-	room[len(os.Args)] = 1
 }
 
 type plugin struct {
@@ -78,7 +65,6 @@ func (p *plugin) tool(ctx context.Context, args []string) int {
 	case "doctor":
 		return p.doctor(ctx, args[1:], os.Stdout)
 	case "hold":
-		debug.SetGCPercent(100) // it lasts
 		return hold(context.WithoutCancel(ctx), args[1:], os.Stdout)
 	}
 	fmt.Fprint(os.Stderr, usage)

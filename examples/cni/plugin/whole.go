@@ -3,9 +3,11 @@ package plugin
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/podplumb/podplumb/examples/cni/plainfile"
 	"github.com/podplumb/podplumb/examples/cni/record"
 	"github.com/podplumb/podplumb/netns"
 )
@@ -15,7 +17,7 @@ import (
 
 // epoch names them; empty: they cannot be known.
 func epoch() string {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := plainfile.Read("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}
@@ -34,12 +36,13 @@ func epoch() string {
 
 // handedOn is the generation that the process before has left for the epoch; zero: there is none to trust.
 func handedOn(s record.Store, now string) (generation uint32) {
-	b, err := os.ReadFile(s.NodeFile("generation"))
+	b, err := plainfile.Read(s.NodeFile("generation"))
 	if err != nil {
 		return 0
 	}
 	if rest, found := strings.CutPrefix(string(b), now+" "); found && now != "" {
-		_, _ = fmt.Sscan(rest, &generation)
+		g, _ := strconv.ParseUint(strings.TrimSpace(rest), 10, 32)
+		generation = uint32(g)
 	}
 	return generation
 }
@@ -50,5 +53,5 @@ func handOn(s record.Store, now string, generation uint32) {
 		_ = os.Remove(s.NodeFile("generation"))
 		return
 	}
-	_ = record.Overwrite(s.NodeFile("generation"), fmt.Appendf(nil, "%s %-10d\n", now, generation))
+	_ = plainfile.Overwrite(s.NodeFile("generation"), fmt.Appendf(nil, "%s %-10d\n", now, generation))
 }

@@ -11,11 +11,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/examples/cni/jsonlite"
+	"github.com/podplumb/podplumb/examples/cni/plainfile"
 )
 
 // Store is a directory that holds the files of all networks of a node:
@@ -57,10 +57,7 @@ type File struct {
 
 // Create opens the file of an attachment, makes it if it is missing, and waits for its lock until ctx ends.
 func (s Store) Create(ctx context.Context, k Key) (*File, error) {
-	if err := os.MkdirAll(s.attachments(k.Network), 0o700); err != nil {
-		return nil, err
-	}
-	return s.open(ctx, k.Network, FileName(k.ContainerID, k.IfName), os.O_CREATE)
+	return s.open(ctx, k.Network, FileName(k.ContainerID, k.IfName), unix.O_CREAT)
 }
 
 // Open is Create for a file that exists; otherwise it fails with fs.ErrNotExist.
@@ -76,12 +73,12 @@ func (s Store) OpenFile(ctx context.Context, network, name string) (*File, error
 func (s Store) open(ctx context.Context, network, name string, flags int) (*File, error) {
 	path := filepath.Join(s.attachments(network), name)
 	for {
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|flags, 0o600)
+		f, err := plainfile.Open(path, unix.O_RDWR|unix.O_APPEND|flags, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		if err := lock(ctx, f); err != nil {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+		if err := plainfile.Lock(ctx, f); err != nil {
+			return nil, errors.Join(err, f.Close())
 		}
 		// Its holder may have removed it while we waited.
 		if same, err := current(f, path); err != nil || !same {
@@ -108,24 +105,6 @@ func current(f *os.File, path string) (bool, error) {
 		return false, nil
 	}
 	return err == nil && os.SameFile(have, there), err
-}
-
-// lock waits for an exclusive lock until ctx ends.
-func lock(ctx context.Context, f *os.File) error {
-	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 10*time.Millisecond) {
-		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err {
-		case nil:
-			return nil
-		case unix.EWOULDBLOCK, unix.EINTR:
-		default:
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("another process has it: %w", context.Cause(ctx))
-		case <-time.After(pause):
-		}
-	}
 }
 
 // last returns the last entry that is whole; nil when none is.
@@ -205,7 +184,7 @@ func (s Store) Networks() ([]string, error) {
 }
 
 func names(dir string, n int) ([]string, error) {
-	d, err := os.Open(dir)
+	d, err := plainfile.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -221,7 +200,7 @@ func names(dir string, n int) ([]string, error) {
 
 // Peek reads the file of an attachment without its lock: what it says may be changing. It returns nil when there is no entry.
 func (s Store) Peek(network, name string) (*Attachment, error) {
-	f, err := os.Open(filepath.Join(s.attachments(network), name))
+	f, err := plainfile.Open(filepath.Join(s.attachments(network), name), unix.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -255,26 +234,12 @@ func (s Store) NodeFile(name string) string { return filepath.Join(s.Dir, nodeDi
 
 // LockNode waits until no other process holds the node's lock of that name, and returns what releases it.
 func (s Store) LockNode(ctx context.Context, name string) (unlock func() error, err error) {
-	if err := os.MkdirAll(filepath.Join(s.Dir, nodeDir), 0o700); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(s.Dir, nodeDir, name+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := plainfile.Open(filepath.Join(s.Dir, nodeDir, name+".lock"), unix.O_CREAT|unix.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := lock(ctx, f); err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	if err := plainfile.Lock(ctx, f); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	return f.Close, nil
-}
-
-// Overwrite writes a small file in place: ext4 flushes one that was truncated, which costs milliseconds. What is killed in between may
-// leave the end of what was there before, so the texts should be of one length.
-func Overwrite(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Close())
 }

@@ -1,0 +1,2 @@
+// Package stack makes room on a goroutine's stack while it is shallow.
+package stack
