@@ -25,7 +25,7 @@ import (
 // What goes out to link-local addresses of IPv6 cannot reach a proxy, as its
 // socket is bound to a link: it is refused unless it is excepted (fe80::/10).
 //
-// Both IP families are always captured alike. A Capture comes before the
+// Both IP families are captured alike, but for Ports4 and Ports6. A Capture comes before the
 // forwards and redirects of the State. A translation that another table makes
 // before it, at an earlier priority, is left as it is.
 type Capture struct {
@@ -52,6 +52,11 @@ type Capture struct {
 	// Change.Capture and Change.Release add and remove single ports.
 	Ports    []uint16
 	AllPorts bool
+
+	// Ports4 and Ports6 are ports that are captured like Ports, for one IP
+	// family only: a server may listen on IPv4 and not on IPv6. A port in both
+	// is one of Ports.
+	Ports4, Ports6 []uint16
 
 	// Closed refuses connections that others open to ports which are neither
 	// among Ports nor excepted, by TCP reset, as a port does that nobody listens
@@ -105,7 +110,7 @@ func (p Ports) String() string {
 func (p Ports) contains(port uint16) bool { return port >= p.First && port <= max(p.First, p.Last) }
 
 func (c Capture) canonical() Capture {
-	c.Ports = sortedSet(c.Ports, cmp.Compare[uint16])
+	c.Ports, c.Ports4, c.Ports6 = byFamily(c.Ports, c.Ports4, c.Ports6)
 	c.AllPorts = c.AllPorts && c.Inbound != 0
 	c.Closed = c.Closed && c.Inbound != 0 && !c.AllPorts
 	x := &c.Except
@@ -121,6 +126,30 @@ func (c Capture) canonical() Capture {
 	x.From, x.To = widest(x.From, same), widest(x.To, same)
 	x.Inbound, x.Outbound = joined(x.Inbound), joined(x.Outbound)
 	return c
+}
+
+// byFamily returns ports sorted, with each in one list only.
+func byFamily(both, only4, only6 []uint16) (b, four, six []uint16) {
+	b, four, six = sortedSet(both, cmp.Compare[uint16]), sortedSet(only4, cmp.Compare[uint16]), sortedSet(only6, cmp.Compare[uint16])
+	if len(four)+len(six) == 0 {
+		return b, nil, nil
+	}
+	in := func(list []uint16) func(uint16) bool {
+		return func(p uint16) bool { _, ok := slices.BinarySearch(list, p); return ok }
+	}
+	for _, p := range four {
+		if in(six)(p) {
+			b = append(b, p)
+		}
+	}
+	b = sortedSet(b, cmp.Compare[uint16])
+	without := func(list []uint16) []uint16 {
+		if list = slices.DeleteFunc(list, in(b)); len(list) == 0 {
+			return nil
+		}
+		return list
+	}
+	return b, without(four), without(six)
 }
 
 func sortedSet[T comparable](list []T, compare func(a, b T) int) []T {
@@ -151,7 +180,7 @@ func joined(list []Ports) []Ports {
 // and read back one by one.
 type item struct {
 	kind   itemKind
-	n, m   uint32 // port, first and last port, user, group, or value and mask
+	n, m   uint32 // port and 4 or 6 or 0 for both, first and last port, user, group, or value and mask
 	prefix netip.Prefix
 }
 
@@ -193,6 +222,9 @@ func (a item) String() string {
 	case itemClosed:
 		return "capture closes other ports"
 	case itemPort:
+		if a.m != 0 {
+			return fmt.Sprintf("capture port %d of IPv%d", a.n, a.m)
+		}
 		return fmt.Sprintf("capture port %d", a.n)
 	case itemUser:
 		return fmt.Sprintf("capture except user %d", a.n)
@@ -233,8 +265,10 @@ func (c Capture) items() []item {
 	if c.Closed {
 		add(itemClosed, 0, 0)
 	}
-	for _, p := range c.Ports {
-		add(itemPort, uint32(p), 0)
+	for family, ports := range map[uint32][]uint16{0: c.Ports, 4: c.Ports4, 6: c.Ports6} {
+		for _, p := range ports {
+			add(itemPort, uint32(p), family)
+		}
 	}
 	for _, u := range c.Except.Users {
 		add(itemUser, u, 0)
@@ -277,7 +311,8 @@ func captureOf(list []item) Capture {
 		case itemClosed:
 			c.Closed = true
 		case itemPort:
-			c.Ports = append(c.Ports, uint16(a.n))
+			to := map[uint32]*[]uint16{0: &c.Ports, 4: &c.Ports4, 6: &c.Ports6}[a.m]
+			*to = append(*to, uint16(a.n))
 		case itemUser:
 			c.Except.Users = append(c.Except.Users, a.n)
 		case itemGroup:

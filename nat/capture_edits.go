@@ -83,7 +83,13 @@ func (l *layout) itemElements(a item) []placed {
 	case itemClosed:
 		return []placed{one(l.closed, tcp)}
 	case itemPort:
-		return []placed{one(l.listed, port...)}
+		var list []placed
+		for _, family := range []nft.Family{nft.FamilyIPv4, nft.FamilyIPv6} {
+			if a.m == 0 || (a.m == 4) == (family == nft.FamilyIPv4) {
+				list = append(list, one(l.listed, nft.AppendPort(nft.AppendProto(nil, uint8(family)), uint16(a.n))...))
+			}
+		}
+		return list
 	case itemUser:
 		return []placed{one(l.users, number...)}
 	case itemGroup:

@@ -34,6 +34,7 @@ type interception struct {
 func newInterception(families [2]*family) *interception {
 	proto := []nft.Expr{nft.MetaL4Proto}
 	port := []nft.Expr{nft.ThDport}
+	familyPort := []nft.Expr{nft.MetaNFProto, nft.ThDport}
 	both := []nft.Expr{nft.MetaL4Proto, nft.ThDport}
 	toPort := func(name string, key []nft.Expr, comment string) *nft.Set {
 		return &nft.Set{Name: name, Key: key, Data: port, Comment: comment}
@@ -52,7 +53,7 @@ func newInterception(families [2]*family) *interception {
 		takesDNS:      set("captured-dns", proto, "captured from here to port 53"),
 		takesListed:   set("captured-listed", proto, "captured to here, to captured-ports"),
 		takesAll:      set("captured-all", proto, "captured to here, to any port"),
-		listed:        set("captured-ports", port, "ports captured to here"),
+		listed:        set("captured-ports", familyPort, "ports captured to here"),
 		strict:        set("captured-strictly", proto, "refused unless known or captured"),
 		closed:        set("captured-closed", proto, "refused to ports that are not captured"),
 		own:           set("proxy-ports", both, "the proxy's ports, which nobody else reaches"),
@@ -103,9 +104,13 @@ func begins(not bool) nft.Stmt {
 
 func (i *interception) waysIn(to string) []nft.Rule {
 	return []nft.Rule{
-		rule(inSet(nft.MetaL4Proto, i.takesListed), inSet(nft.ThDport, i.listed), jump(to)),
+		rule(inSet(nft.MetaL4Proto, i.takesListed), i.isListed(), jump(to)),
 		rule(inSet(nft.MetaL4Proto, i.takesAll), jump(to)),
 	}
+}
+
+func (i *interception) isListed() nft.Stmt {
+	return inSet(nft.Concat{nft.MetaNFProto, nft.ThDport}, i.listed)
 }
 
 func (i *interception) waysOut(to string) []nft.Rule {
@@ -142,7 +147,7 @@ func (i *interception) capture(marks []Mark) []*nft.Chain {
 			rule(isTCP(), redirect(i.outbound)),
 		})...),
 		chain("guard-in", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], ret)...)}, in, refuse)...),
-		chain("guard-closed", slices.Concat([]nft.Rule{rule(translated, ret), onlyNew, rule(inSet(nft.ThDport, i.listed), ret)}, in,
+		chain("guard-closed", slices.Concat([]nft.Rule{rule(translated, ret), onlyNew, rule(i.isListed(), ret)}, in,
 			[]nft.Rule{rule(goTo("rejection"))})...),
 		chain("guard-out", slices.Concat([]nft.Rule{rule(translated, ret), rule(append(beside[:3:3], validState, ret)...)}, out,
 			[]nft.Rule{rule(onLink, goTo("rejection"))}, refuse)...),

@@ -26,7 +26,7 @@ func TestValidateCapture(t *testing.T) {
 			{Port: 15006, Proto: nat.TCP, To: 1}, {Port: 443, Proto: nat.TCP, To: 8443},
 		},
 		Capture: nat.Capture{
-			Outbound: 15001, Inbound: 15006, DNS: 15001, Ports: []uint16{0},
+			Outbound: 15001, Inbound: 15006, DNS: 15001, Ports: []uint16{0}, Ports6: []uint16{1, 0},
 			Except: nat.Except{
 				From: []netip.Prefix{{}}, To: []netip.Prefix{prefix("::ffff:10.0.0.0/104")},
 				Inbound: []nat.Ports{{}}, Outbound: []nat.Ports{{First: 9, Last: 8}},
@@ -43,6 +43,7 @@ func TestValidateCapture(t *testing.T) {
 		`capture.except.outbound[0].last: 8 is below 9`,
 		`capture.except.to[0]: ::ffff:10.0.0.0/104 is an IPv4 address in IPv6 form`,
 		`capture.except: no user, group or mark: the proxy's own connections would come back to it`,
+		`capture.ports6[1]: zero`,
 		`capture.ports[0]: zero`,
 		`forwards[1].port: 15006 is capture.inbound, which nobody reaches directly`,
 		`networks[0].to.first: no address`,
@@ -81,6 +82,13 @@ func TestCanonicalCapture(t *testing.T) {
 	require.Equal(t, b.Canonical(), a.Canonical())
 	require.True(t, nat.Diff(a, b).Empty())
 	require.Equal(t, "- capture except inbound port 65535\n", nat.Diff(a, except(nat.Ports{First: 20, Last: 40})).String())
+	ports := func(both, four, six []uint16) nat.State {
+		return nat.State{Capture: nat.Capture{Inbound: 15006, Ports: both, Ports4: four, Ports6: six}}
+	}
+	a, b = ports([]uint16{80}, []uint16{82, 81, 80}, []uint16{81, 83}), ports([]uint16{80, 81}, []uint16{82}, []uint16{83})
+	require.Equal(t, b.Canonical(), a.Canonical())
+	require.Equal(t, "- capture port 81\n+ capture port 81 of IPv6\n+ capture port 82\n- capture port 82 of IPv4\n",
+		nat.Diff(a, ports([]uint16{80, 82}, nil, []uint16{81, 83})).String())
 }
 
 // randomPools returns a pool; one State has the same for all networks of a
@@ -138,6 +146,9 @@ func randomCapture(r *rand.Rand) nat.Capture {
 	for n := range uint16(4) {
 		if some(2) {
 			c.Ports = append(c.Ports, 80+n, 80)
+		}
+		if some(4) {
+			c.Ports4, c.Ports6 = append(c.Ports4, 79+n), append(c.Ports6, 83-n)
 		}
 		if some(3) {
 			c.Except.Users = append(c.Except.Users, uint32(n))

@@ -36,8 +36,10 @@ func (f *faults) capture(s State) {
 	if c.Closed && c.AllPorts {
 		f.add("capture.closed", "all ports are captured")
 	}
-	for i, p := range c.Ports {
-		f.captured(fmt.Sprintf("capture.ports[%d]", i), p)
+	for n, list := range [][]uint16{c.Ports, c.Ports4, c.Ports6} {
+		for i, p := range list {
+			f.captured(fmt.Sprintf("capture.%s[%d]", []string{"ports", "ports4", "ports6"}[n], i), p)
+		}
 	}
 	for i, m := range x.Marks {
 		if m.Mask != 0 && m.Value&^m.Mask != 0 {

@@ -37,11 +37,13 @@ func (w *world) changes(c Change) (Plan, error) {
 	}
 	for i, list := range [][]uint16{c.Capture, c.Release} {
 		for _, port := range list {
-			a := item{kind: itemPort, n: uint32(port)}
-			if _, have := w.capture[a]; have && i == 1 {
-				p.capture = append(p.capture, plan.Change[item, item]{Key: a, Have: &a})
-			} else if !have && i == 0 {
-				p.capture = append(p.capture, plan.Change[item, item]{Key: a, Want: &a})
+			for _, family := range []uint32{0, 4, 6} {
+				a := item{kind: itemPort, n: uint32(port), m: family}
+				if _, have := w.capture[a]; have && (i == 1 || family != 0) {
+					p.capture = append(p.capture, plan.Change[item, item]{Key: a, Have: &a})
+				} else if !have && i == 0 && family == 0 {
+					p.capture = append(p.capture, plan.Change[item, item]{Key: a, Want: &a})
+				}
 			}
 		}
 	}

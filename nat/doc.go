@@ -81,6 +81,7 @@
 //	capture-outbound: protocol -> port    captured-outbound: protocol
 //	capture-inbound:  protocol -> port    captured-listed, captured-ports, captured-all, captured-closed
 //	capture-dns:      protocol -> port    captured-dns: protocol
+//	captured-ports:   family . port
 //	spared-*: users, groups, marks, ports, networks       proxy-ports: protocol . port
 //
 // # Ownership and needs

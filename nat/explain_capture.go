@@ -25,7 +25,7 @@ func (s State) captured(p Packet) (e Explanation, why string, ok bool) {
 		port, by = c.Outbound, "capture outbound"
 	case s.proxyPort(p) != "":
 		return e, "", false
-	case !c.AllPorts && !slices.Contains(c.Ports, p.Dst.Port()):
+	case !c.AllPorts && !c.lists(p.Dst):
 		return e, fmt.Sprintf("capture inbound, which does not have port %d", p.Dst.Port()), false
 	}
 	if x := c.Except.names(p); x != "" {
@@ -38,12 +38,21 @@ func (s State) captured(p Packet) (e Explanation, why string, ok bool) {
 	return Explanation{Outcome: Captured, By: by, Hops: []Hop{hop}}, "", true
 }
 
+// lists says whether the port is one of those that are captured.
+func (c *Capture) lists(a netip.AddrPort) bool {
+	only := c.Ports6
+	if a.Addr().Is4() {
+		only = c.Ports4
+	}
+	return slices.Contains(c.Ports, a.Port()) || slices.Contains(only, a.Port())
+}
+
 // closes says that the capture refuses a packet to a port that is not among
 // its own.
 func (s State) closes(p Packet) (Explanation, bool) {
 	c := s.Capture
 	if !c.Closed || c.Inbound == 0 || c.AllPorts || p.FromHost || !p.ToHost || p.Proto != TCP || s.proxyPort(p) != "" ||
-		slices.Contains(c.Ports, p.Dst.Port()) || c.Except.names(p) != "" {
+		c.lists(p.Dst) || c.Except.names(p) != "" {
 		return Explanation{}, false
 	}
 	return Explanation{Outcome: Rejected, By: fmt.Sprintf("capture inbound, which closes port %d", p.Dst.Port())}, true

@@ -36,8 +36,8 @@ func TestCaptureRepaired(t *testing.T) {
 	time.Sleep(50 * time.Millisecond)
 	const table = " inet podplumb-nat "
 	for _, script := range []string{
-		"delete element" + table + "captured-ports { 8080 }",
-		"add element" + table + "captured-ports { 8081 }",
+		"delete element" + table + "captured-ports { ipv4 . 8080 }",
+		"add element" + table + "captured-ports { ipv6 . 8081 }",
 		"flush set" + table + "captured-outbound",
 		"flush map" + table + "capture-outbound",
 		"flush set" + table + "proxy-ports",
@@ -89,6 +89,8 @@ func TestCaptureUpdates(t *testing.T) {
 		}
 		gone := func(p uint16) bool { return slices.Contains(change.Release, p) }
 		want.Capture.Ports = append(slices.DeleteFunc(slices.Clone(want.Capture.Ports), gone), change.Capture...)
+		known := func(p uint16) bool { return gone(p) || slices.Contains(change.Capture, p) }
+		want.Capture.Ports4, want.Capture.Ports6 = slices.DeleteFunc(want.Capture.Ports4, known), slices.DeleteFunc(want.Capture.Ports6, known)
 		c := clients[r.IntN(len(clients))]
 		if r.IntN(3) == 0 {
 			c = client(t, ns, shared)
@@ -96,7 +98,9 @@ func TestCaptureUpdates(t *testing.T) {
 		_, err := c.Update(within(t), change)
 		require.NoError(t, err)
 		if r.IntN(8) == 0 {
-			// Another capture meanwhile, with marks that are rules.
+			// Another capture meanwhile, with marks that are rules, and ports of one family.
+			want.Capture.Ports4, want.Capture.Ports6 = []uint16{uint16(1 + r.IntN(11))}, []uint16{uint16(1 + r.IntN(11)), 12}
+			want.Capture = want.Canonical().Capture
 			want.Capture.Except.Marks = []nat.Mark{{Value: uint32(n), Mask: 0xff}, {Value: proxyMark}}
 			_, err := clients[0].Sync(within(t), want)
 			require.NoError(t, err)

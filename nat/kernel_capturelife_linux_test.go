@@ -190,6 +190,16 @@ func TestCaptureClosed(t *testing.T) {
 		_, err = c.Update(within(t), nat.Change{Release: []uint16{8080}})
 		require.NoError(t, err)
 	}
+	// A port of one family is closed in the other.
+	for _, v6 := range families {
+		only := map[bool]*[]uint16{false: &s.Capture.Ports4, true: &s.Capture.Ports6}[v6]
+		*only = []uint16{8080}
+		sync(t, c, s)
+		open := netip.AddrPortFrom(m.pod.Addr(v6), 8080)
+		require.Equal(t, open.String(), nstest.Reaches(t, m.peer.NS, "tcp", open).Server)
+		nstest.Refused(t, m.peer.NS, "tcp", netip.AddrPortFrom(m.pod.Addr(!v6), 8080))
+		*only = nil
+	}
 	s.Capture.Except.Inbound = []nat.Ports{{First: 8080}}
 	sync(t, c, s)
 	for _, v6 := range families {

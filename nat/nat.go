@@ -323,6 +323,6 @@ type Change struct {
 	// What is set must bear it.
 	Owner string
 
-	Capture []uint16 // ports to add to Capture.Ports
-	Release []uint16 // ports to remove from there; absent ones are no error
+	Capture []uint16 // ports to add to Capture.Ports, out of Ports4 and Ports6
+	Release []uint16 // ports to remove from all three; absent ones are no error
 }

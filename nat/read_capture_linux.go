@@ -108,11 +108,7 @@ func (l *layout) itemsOf(have map[*nft.Set][]nft.Element) []item {
 	if len(have[l.closed]) > 0 {
 		list = append(list, item{kind: itemClosed})
 	}
-	for _, e := range have[l.listed] {
-		if len(e.Key) == 2 {
-			list = append(list, item{kind: itemPort, n: uint32(binary.BigEndian.Uint16(e.Key))})
-		}
-	}
+	list = append(list, portItems(have[l.listed])...)
 	for kind, s := range map[itemKind]*nft.Set{itemUser: l.users, itemGroup: l.groups, itemMark: l.marks} {
 		for _, e := range have[s] {
 			a := item{kind: kind}
@@ -137,6 +133,23 @@ func (l *layout) itemsOf(have map[*nft.Set][]nft.Element) []item {
 		for _, p := range portsOf(have[s]) {
 			list = append(list, item{kind: kind, n: uint32(p.First), m: uint32(p.Last)})
 		}
+	}
+	return list
+}
+
+// portItems finds the ports of a set of families and ports.
+func portItems(have []nft.Element) []item {
+	families := map[uint16]uint32{} // 4, 6, or their sum
+	for _, e := range have {
+		if len(e.Key) != 8 {
+			continue
+		}
+		family := map[byte]uint32{byte(nft.FamilyIPv4): 4, byte(nft.FamilyIPv6): 6}[e.Key[0]]
+		families[binary.BigEndian.Uint16(e.Key[4:])] += family
+	}
+	list := make([]item, 0, len(families))
+	for port, m := range families {
+		list = append(list, item{kind: itemPort, n: uint32(port), m: m % 10})
 	}
 	return list
 }

@@ -56,7 +56,7 @@ type Capture struct {
 	config Config
 	client *nat.Client
 	diag   *diag
-	ports  []uint16
+	ports  listened
 }
 
 // New opens what a Capture needs, and changes nothing yet.
@@ -82,18 +82,16 @@ func (c *Capture) Begin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("capture: begin: %w", err)
 	}
-	state := c.state()
-	state.Capture.Ports = ports
-	if _, err := c.client.Sync(ctx, state); err != nil {
+	if _, err := c.client.Sync(ctx, c.state(ports)); err != nil {
 		return fmt.Errorf("capture: begin: %w", err)
 	}
 	c.ports = ports
 	return nil
 }
 
-func (c *Capture) state() nat.State {
+func (c *Capture) state(ports listened) nat.State {
 	capture := nat.Capture{
-		Outbound: OutboundPort, Inbound: InboundPort, Closed: true,
+		Outbound: OutboundPort, Inbound: InboundPort, Closed: true, Ports: ports.both, Ports4: ports.four, Ports6: ports.six,
 		Except: nat.Except{From: c.config.From, To: c.config.To, Inbound: c.config.Inbound, Outbound: c.config.Outbound},
 	}
 	if c.config.DNS {
@@ -153,11 +151,15 @@ func (c *Capture) look(ctx context.Context) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("capture: follow: %w", err)
 	}
-	if slices.Equal(ports, c.ports) {
+	switch {
+	case ports.equal(&c.ports):
 		return false, nil
+	case slices.Equal(ports.four, c.ports.four) && slices.Equal(ports.six, c.ports.six):
+		_, err = c.client.Update(ctx, nat.Change{Capture: missing(ports.both, c.ports.both), Release: missing(c.ports.both, ports.both)})
+	default:
+		_, err = c.client.Sync(ctx, c.state(ports))
 	}
-	change := nat.Change{Capture: missing(ports, c.ports), Release: missing(c.ports, ports)}
-	if _, err := c.client.Update(ctx, change); err != nil {
+	if err != nil {
 		return false, fmt.Errorf("capture: follow: %w", err)
 	}
 	c.ports = ports
@@ -178,7 +180,7 @@ func missing(list, other []uint16) []uint16 {
 // Drain ends the capture for connections that begin from now on. Those that
 // were captured go on through the proxy until Remove.
 func (c *Capture) Drain(ctx context.Context) error {
-	state := nat.State{Capture: nat.Capture{Except: c.state().Capture.Except}}
+	state := nat.State{Capture: nat.Capture{Except: c.state(listened{}).Capture.Except}}
 	if _, err := c.client.Sync(ctx, state); err != nil {
 		return fmt.Errorf("capture: drain: %w", err)
 	}

@@ -43,36 +43,60 @@ const (
 	sourcePort       = 4  // in it
 	sourceAddr       = 8
 	inodeOf          = 68
+	v6Only           = 11 // INET_DIAG_SKV6ONLY
 )
 
-// listening returns the TCP ports that others can connect to, sorted, without
-// the proxy's own.
-func (d *diag) listening() ([]uint16, error) {
+// listened are TCP ports that others can connect to, each list sorted.
+type listened struct {
+	both, four, six []uint16 // by both families of addresses, by one alone
+}
+
+func (l *listened) equal(o *listened) bool {
+	return slices.Equal(l.both, o.both) && slices.Equal(l.four, o.four) && slices.Equal(l.six, o.six)
+}
+
+// listening returns the ports, without the proxy's own.
+func (d *diag) listening() (listened, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var ports []uint16
+	found := [2]map[uint16]bool{{}, {}}
 	for _, family := range []byte{unix.AF_INET, unix.AF_INET6} {
-		found, err := d.ask(family)
-		if err != nil {
-			return nil, fmt.Errorf("list sockets: %w", err)
+		if err := d.ask(family, found); err != nil {
+			return listened{}, fmt.Errorf("list sockets: %w", err)
 		}
-		ports = append(ports, found...)
 	}
-	slices.Sort(ports)
-	ports = slices.Compact(ports)
-	return slices.DeleteFunc(ports, func(p uint16) bool { return p == OutboundPort || p == InboundPort || p == DNSPort }), nil
+	var l listened
+	for p := range found[0] {
+		if found[1][p] {
+			l.both = append(l.both, p)
+		} else {
+			l.four = append(l.four, p)
+		}
+	}
+	for p := range found[1] {
+		if !found[0][p] {
+			l.six = append(l.six, p)
+		}
+	}
+	for _, list := range []*[]uint16{&l.both, &l.four, &l.six} {
+		*list = slices.DeleteFunc(*list, func(p uint16) bool { return p == OutboundPort || p == InboundPort || p == DNSPort })
+		slices.Sort(*list)
+	}
+	return l, nil
 }
 
 // tries is how often a list is asked for that changed while it was made.
 const tries = 5
 
-func (d *diag) ask(family byte) ([]uint16, error) {
+// ask notes the ports of a family's sockets, by the families of addresses that
+// reach them.
+func (d *diag) ask(family byte, found [2]map[uint16]bool) error {
 	request := make([]byte, requestLen)
 	request[0], request[1] = family, unix.IPPROTO_TCP
 	binary.NativeEndian.PutUint32(request[4:], 1<<tcpListen)
 	for try := 1; ; try++ {
 		if err := d.conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
-			return nil, err
+			return err
 		}
 		answers, err := d.conn.Execute(netlink.Message{
 			Header: netlink.Header{Type: sockDiagByFamily, Flags: netlink.Request | netlink.Dump}, Data: request,
@@ -81,23 +105,35 @@ func (d *diag) ask(family byte) ([]uint16, error) {
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		var ports []uint16
 		for _, m := range answers {
 			if len(m.Data) < messageLen {
-				return nil, fmt.Errorf("an answer of %d bytes is too short", len(m.Data))
+				return fmt.Errorf("an answer of %d bytes is too short", len(m.Data))
 			}
 			addr := netip.AddrFrom4([4]byte(m.Data[sourceAddr:]))
 			if family == unix.AF_INET6 {
 				addr = netip.AddrFrom16([16]byte(m.Data[sourceAddr:])).Unmap()
 			}
-			if !addr.IsLoopback() {
-				ports = append(ports, binary.BigEndian.Uint16(m.Data[sourcePort:]))
+			if addr.IsLoopback() {
+				continue
+			}
+			port := binary.BigEndian.Uint16(m.Data[sourcePort:])
+			if addr.Is4() || addr.IsUnspecified() && !only6(m.Data[messageLen:]) {
+				found[0][port] = true
+			}
+			if !addr.Is4() {
+				found[1][port] = true
 			}
 		}
-		return ports, nil
+		return nil
 	}
+}
+
+// only6 looks for IPV6_V6ONLY among the attributes of a socket.
+func only6(attributes []byte) bool {
+	list, err := netlink.UnmarshalAttributes(attributes)
+	return err == nil && slices.ContainsFunc(list, func(a netlink.Attribute) bool { return a.Type == v6Only && len(a.Data) > 0 && a.Data[0] != 0 })
 }
 
 func (d *diag) close() error { return d.conn.Close() }

@@ -154,8 +154,16 @@ func TestFollow(t *testing.T) {
 		l := accepts(t, pod.NS, netip.AddrPortFrom(pod.Addrs[f], port).String(), &past)
 		kerneltest.Eventually(t, "it is captured", func() bool { return open(f, port) })
 		require.False(t, open(f, 7000))
+		require.False(t, open(1-f, port), "nobody listens there in this family")
 		require.NoError(t, l.Close())
 		kerneltest.Eventually(t, "it is closed", func() bool { return !open(f, port) })
+	}
+	for network, want := range map[string][2]bool{"tcp": {true, true}, "tcp4": {true, false}, "tcp6": {false, true}} { // all addresses
+		l, err := pod.NS.Listen(t.Context(), network, ":8090")
+		require.NoError(t, err)
+		kerneltest.Eventually(t, network, func() bool { return [2]bool{open(0, 8090), open(1, 8090)} == want })
+		require.NoError(t, l.Close())
+		kerneltest.Eventually(t, "it is closed", func() bool { return !open(0, 8090) && !open(1, 8090) })
 	}
 	require.Zero(t, past.Load())
 	require.NotZero(t, captured.Load())

@@ -158,6 +158,20 @@ func (s *service) FetchX509Bundles(_ *workload.X509BundlesRequest, stream grpc.S
 	}
 }
 
+// FetchJWTBundles implements the stream of the same name: no JWT-SVIDs are issued, so there are no keys for any. Sources that
+// wait for both kinds of bundles get theirs.
+func (s *service) FetchJWTBundles(_ *workload.JWTBundlesRequest, stream grpc.ServerStreamingServer[workload.JWTBundlesResponse]) error {
+	if _, err := who(stream.Context()); err != nil {
+		return err
+	}
+	bundle, _ := s.config.Issuer.Bundle()
+	if err := stream.Send(&workload.JWTBundlesResponse{Bundles: map[string][]byte{bundle.TrustDomain().IDString(): []byte(`{"keys":[]}`)}}); err != nil {
+		return err
+	}
+	<-stream.Context().Done()
+	return ended(stream.Context(), stream.Context().Err())
+}
+
 // ended is the status of a stream that ended with err.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
