@@ -34,6 +34,7 @@ import (
 	"github.com/podplumb/podplumb/examples/ingress/upstream"
 	"github.com/podplumb/podplumb/examples/internal/run"
 	"github.com/podplumb/podplumb/examples/internal/source"
+	"github.com/podplumb/podplumb/netns"
 )
 
 func main() { run.Main(Run) }
@@ -226,7 +227,8 @@ func (o *options) network() (open opener, dial upstream.Dial, done func(), err e
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	return ns.Listen, ns.DialContext, func() { _ = ns.Close() }, nil
+	dialer := netns.Dialer{NS: ns, Dialer: upstream.Dialer()}
+	return ns.Listen, dialer.DialContext, func() { _ = ns.Close() }, nil
 }
 
 // tell serves the counters, and /ready once the objects are known.

@@ -92,7 +92,7 @@ func (w *world) take(c source.Change) {
 		put(w.slices, name{o.Namespace, o.Name}, o, c)
 	case *corev1.Secret:
 		if o.Type == corev1.SecretTypeTLS || c.New == nil {
-			put(w.secrets, name{o.Namespace, o.Name}, o, c)
+			put(w.secrets, name{o.Namespace, o.Name}, plain(o), c)
 		}
 	default:
 		w.gateways.take(c)
@@ -100,6 +100,22 @@ func (w *world) take(c source.Change) {
 	if _, only := cmp.Or(c.New, c.Old).(*discoveryv1.EndpointSlice); !only {
 		w.gateways.changed = true
 	}
+}
+
+// plain is the Secret with what a manifest has written as text among its data, as an API server does it.
+func plain(s *corev1.Secret) *corev1.Secret {
+	if len(s.StringData) == 0 {
+		return s
+	}
+	s = s.DeepCopy()
+	if s.Data == nil {
+		s.Data = map[string][]byte{}
+	}
+	for key, text := range s.StringData {
+		s.Data[key] = []byte(text)
+	}
+	s.StringData = nil
+	return s
 }
 
 func put[T runtime.Object](to map[name]T, at name, object T, c source.Change) {

@@ -29,7 +29,7 @@ const (
 type Config struct {
 	Handler http.Handler
 
-	// Certificate makes it TLS.
+	// Certificate makes it TLS. An error means that there is none for the name.
 	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
 	// Proxies are the networks of load balancers that begin every connection with the client's address in the PROXY
@@ -102,7 +102,14 @@ func (c *Config) server(secure bool, protocols func(*http.Protocols)) *http.Serv
 
 // accept takes the TLS off and hands connections over by the protocol that was agreed on.
 func (c *Config) accept(ctx context.Context, listener net.Listener, one, two *queue) error {
-	config := &tls.Config{GetCertificate: c.Certificate, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}
+	certificate := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		found, err := c.Certificate(hello)
+		if err != nil {
+			return nil, nil //nolint:nilnil // so the client is told that its name is not known (RFC 6066, 3), and not of a fault here
+		}
+		return found, nil
+	}
+	config := &tls.Config{GetCertificate: certificate, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12}
 	var handshakes sync.WaitGroup
 	defer handshakes.Wait()
 	for {

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/podplumb/podplumb/examples/ingress/listen"
 	"github.com/podplumb/podplumb/examples/ingress/proxy"
@@ -65,6 +68,8 @@ func TestHostileRequests(t *testing.T) {
 		"coding with another name": {"POST /" + head + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", 400},
 		"two hosts":                {"GET /" + head + "Host: other.example\r\n\r\n", 400},
 		"no host":                  {"GET / HTTP/1.1\r\n\r\n", 400},
+		"host with a word as port": {"GET / HTTP/1.1\r\nHost: shop.example:80x\r\n\r\n", 400},
+		"chunks in HTTP/1.0":       {"POST / HTTP/1.0\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
 		"host with a path":         {"GET / HTTP/1.1\r\nHost: shop.example/x\r\n\r\n", 400},
 		"a tunnel":                 {"CONNECT shop.example:80" + head + "\r\n", 405},
 		"out of the root":          {"GET /../etc/passwd" + head + "\r\n", 404},
@@ -87,6 +92,75 @@ func TestHostileRequests(t *testing.T) {
 	f.use([]route.Rule{{Origin: "x", Host: "shop.example", Path: route.Path{Kind: route.Prefix, Value: "/"}, To: prefix("/", "web").To}}, backend{name: "web", addresses: []string{address}})
 	require.Equal(t, 200, raw(t, f.clear, "GET http://shop.example/a HTTP/1.1\r\nHost: other.example\r\n\r\n"))
 	require.Equal(t, 404, raw(t, f.clear, "GET http://other.example/a HTTP/1.1\r\nHost: shop.example\r\n\r\n"))
+}
+
+// HTTP/2 can say what HTTP/1 cannot: none of it becomes a part of a request line.
+func TestHostileHTTP2(t *testing.T) {
+	t.Parallel()
+	f := start(t, listen.Config{})
+	f.use([]route.Rule{prefix("/", "web")}, backend{name: "web", addresses: []string{server(t, "web", func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, r.RequestURI) })}})
+	for _, headers := range [][4]string{
+		{"GET", "shop.example", "/?a HTTP/1.1", "400"},
+		{"GET /smuggled HTTP/1.1", "shop.example", "/", "400"},
+		{"GET", "shop.example x", "/", "400"},
+		{"GET", "shop.example:x", "/", "400"},
+		{"GET", "shop.example", "/a b?c", "200"}, // is escaped
+	} {
+		c, err := net.Dial("tcp", f.clear)
+		require.NoError(t, err)
+		defer c.Close()
+		require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+		_, err = io.WriteString(c, http2.ClientPreface)
+		require.NoError(t, err)
+		framer := http2.NewFramer(c, c)
+		framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+		require.NoError(t, framer.WriteSettings())
+		var block bytes.Buffer
+		encoder := hpack.NewEncoder(&block)
+		for i, name := range []string{":method", ":authority", ":path"} {
+			require.NoError(t, encoder.WriteField(hpack.HeaderField{Name: name, Value: headers[i]}))
+		}
+		require.NoError(t, encoder.WriteField(hpack.HeaderField{Name: ":scheme", Value: "http"}))
+		require.NoError(t, framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true}))
+		for {
+			frame, err := framer.ReadFrame()
+			require.NoError(t, err, headers)
+			if answer, ok := frame.(*http2.MetaHeadersFrame); ok {
+				require.Equal(t, headers[3], answer.PseudoValue("status"), headers)
+				break
+			}
+		}
+	}
+}
+
+// The target comes to the backend as the client wrote it, but for elements of the path that are resolved.
+func TestTargets(t *testing.T) {
+	t.Parallel()
+	f := start(t, listen.Config{})
+	f.use([]route.Rule{prefix("/a", "web")}, backend{name: "web", addresses: []string{server(t, "web", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.RequestURI, " ", r.Header.Get("X-Real-Ip"))
+	})}})
+	for target, want := range map[string]string{
+		"/a?b=1;c=2&d=%zz&e": "/a?b=1;c=2&d=%zz&e ",
+		"/a/http%3A%2F%2Fx":  "/a/http%3A%2F%2Fx ",
+		"/a/b%2Fc/./d":       "/a/b/c/d ",
+		"/a//b%2F%2Fc":       "/a/b%2F%2Fc ",
+		"/a/%2e%2e/a/c%20d/": "/a/c%20d/ ",
+		"/a/%252e%252e/b//c": "/a/%252e%252e/b/c ",
+		"/a/b%2F..%2F..%2Fc": "no rule for this host and path\n",
+		"/a/..%2F..%2Fa":     "no rule for this host and path\n",
+		"/a/b%2F..%2Fc":      "/a/c ",
+	} {
+		c, err := net.Dial("tcp", f.clear)
+		require.NoError(t, err)
+		defer c.Close()
+		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\nX-Real-IP: 192.0.2.1\r\n\r\n", target)
+		response, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err)
+		body, err := io.ReadAll(response.Body)
+		require.NoError(t, err)
+		require.Equal(t, want, string(body), target)
+	}
 }
 
 // Clients that do not go on are not waited for, at whatever point they stop, and others are served meanwhile.

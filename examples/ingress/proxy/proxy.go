@@ -13,7 +13,6 @@ import (
 	"net/http/httputil"
 	"net/netip"
 	"os"
-	"path"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -51,7 +50,7 @@ func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *
 		ModifyResponse: func(r *http.Response) error {
 			on, _ := r.Request.Context().Value(key{}).(*passage)
 			if r.StatusCode == http.StatusSwitchingProtocols {
-				if c := strict.From(r.Request.Context()); c != nil {
+				if c := strict.From(r.Request.Context()); c != nil && strings.EqualFold(r.Header.Get("Upgrade"), r.Request.Header.Get("Upgrade")) {
 					c.Switch()
 				}
 				on.writer.code = r.StatusCode // the reverse proxy writes it to the connection itself
@@ -126,6 +125,10 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {
 		http.Error(w, "this is no proxy to other places", http.StatusMethodNotAllowed)
 		return
 	}
+	if fault := malformed(r); fault != "" {
+		answer(w, r, http.StatusBadRequest, fault)
+		return
+	}
 	if clean(r) {
 		if address, ok := r.Context().Value(at{}).(netip.AddrPort); ok {
 			p.serveGateway(w, r, on, address)
@@ -147,41 +150,6 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {
 		return
 	}
 	p.reverse.ServeHTTP(w, r)
-}
-
-// clean resolves . and .. and empty elements of the path. It is false for one that would lead out of the root.
-func clean(r *http.Request) bool {
-	p := r.URL.Path
-	if p == "" || p == "*" {
-		return p == ""
-	}
-	if p[0] != '/' {
-		return false
-	}
-	if !strings.Contains(p, "//") && !strings.Contains(p, "/.") {
-		return true
-	}
-	depth := 0
-	for element := range strings.SplitSeq(p[1:], "/") {
-		switch element {
-		case "..":
-			depth--
-		case ".", "":
-		default:
-			depth++
-		}
-		if depth < 0 {
-			return false
-		}
-	}
-	cleaned := path.Clean(p)
-	if cleaned != "/" && (strings.HasSuffix(p, "/") || strings.HasSuffix(p, "/.") || strings.HasSuffix(p, "/..")) {
-		cleaned += "/"
-	}
-	if cleaned != p {
-		r.URL.Path, r.URL.RawPath = cleaned, ""
-	}
-	return true
 }
 
 func hostOf(r *http.Request) string {
@@ -215,6 +183,8 @@ func choose(backends []route.Weighted) (route.Backend, bool) {
 // rewrite makes the request for the backend: the same, and where it came from.
 func rewrite(r *httputil.ProxyRequest) {
 	r.SetXForwarded()
+	r.Out.URL.RawQuery = r.In.URL.RawQuery // the reverse proxy takes out what Go does not understand, such as semicolons
+	r.Out.Header.Del("X-Real-Ip")
 	r.Out.Host = r.In.Host
 	r.Out.URL.Host = r.In.Host // the carrier puts the endpoint's address there
 	if strict.From(r.In.Context()) != nil && r.In.TLS == nil && Secure(r.In.Context()) {

@@ -291,7 +291,7 @@ func TestCertificates(t *testing.T) {
 		}
 		for _, name := range []string{"b.example", "x.y.b.example", "c.example"} {
 			_, err := presented(name)
-			require.Error(t, err, name)
+			require.ErrorContains(t, err, "unrecognized name", name)
 		}
 	}
 	f.Set(&proxy.Snapshot{Certificates: proxy.NewCertificates(map[string]*tls.Certificate{"": first})})

@@ -42,7 +42,7 @@ func (p *Proxy) try(r *http.Request, on *passage) (*http.Response, error) {
 		if cause := context.Cause(r.Context()); err != nil && errors.Is(cause, context.DeadlineExceeded) {
 			return nil, cause
 		}
-		if retry == nil || n >= retry.Attempts || !again(r, retry, response, err) || on.body != nil && !on.body.whole() || r.Context().Err() != nil {
+		if retry == nil || n >= retry.Attempts || !again(r, retry, response, err) || on.body != nil && !on.body.whole() {
 			return response, err
 		}
 		if response != nil {

@@ -6,7 +6,7 @@
 // for that is refused with 400 and the connection closed: lines that end without
 // a carriage return, a colon with space before it, folded lines, letters that no
 // header may have, Content-Length beside Transfer-Encoding, more than one
-// Content-Length, any coding but chunked, and chunks with a size that is not
+// Content-Length, any coding but chunked, one in HTTP/1.0, and chunks with a size that is not
 // plain hexadecimal.
 //
 // A Conn passes on what it has read as it is. After a switch of protocols

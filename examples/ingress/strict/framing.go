@@ -30,6 +30,7 @@ type framing struct {
 	line   []byte // so far, without its end
 	length int64  // of the body as declared; -1: none
 	coding bool   // chunked
+	old    bool   // HTTP/1.0
 	left   int64
 	begun  bool // not at the very first line any more
 }
@@ -128,6 +129,7 @@ func (f *framing) request(line []byte) string {
 		return "a request line has a method, a target and a version, with one space between them"
 	}
 	f.length, f.coding, f.begun, f.state = -1, false, true, headerLine
+	f.old = bytes.HasSuffix(line, []byte(" HTTP/1.0"))
 	return ""
 }
 
@@ -149,6 +151,9 @@ func (f *framing) header(line []byte) string {
 	case is(name, "Transfer-Encoding"):
 		if f.coding || !is(value, "chunked") {
 			return "a Transfer-Encoding other than chunked"
+		}
+		if f.old { // RFC 9112, 6.1: HTTP/1.0 has none
+			return "Transfer-Encoding in HTTP/1.0"
 		}
 		f.coding = true
 	}

@@ -65,6 +65,7 @@ func TestRefused(t *testing.T) {
 		post + "Transfer-Encoding: chunked\r\n\r\n5\nhello\r\n":                   "without a carriage return",
 		post + "Transfer-Encoding: chunked\r\n\r\n3\r\nhello\r\n":                 "longer than it says",
 		post + "Transfer-Encoding: chunked\r\n\r\n0\r\nBad Name: x\r\n\r\n":       "no",
+		"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n":                   "in HTTP/1.0",
 		"GET  / HTTP/1.1\r\n\r\n":                                                 "one space between them",
 		"GET / a HTTP/1.1\r\n\r\n":                                                "one space between them",
 	} {

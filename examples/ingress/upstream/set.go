@@ -155,6 +155,9 @@ func (s *Set) Endpoints(b route.Backend) ([]*Endpoint, bool) {
 	}
 	for i := range svc.Spec.Ports {
 		p := &svc.Spec.Ports[i]
+		if p.Protocol != "" && p.Protocol != corev1.ProtocolTCP {
+			continue // the same number may be there for UDP too
+		}
 		if p.Name == b.Port || strconv.Itoa(int(p.Port)) == b.Port {
 			return s.ports[portOf{owner, p.Name}], true
 		}

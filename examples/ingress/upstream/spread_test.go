@@ -20,7 +20,9 @@ import (
 func TestSpread(t *testing.T) {
 	t.Parallel()
 	port := ""
-	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}
+	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web"}, Spec: corev1.ServiceSpec{
+		Ports: []corev1.ServicePort{{Name: "quic", Protocol: corev1.ProtocolUDP, Port: 80}, {Port: 80}}, // the number is there twice
+	}}
 	slice := func(name string) *discoveryv1.EndpointSlice {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(name)) }))
 		t.Cleanup(s.Close)

@@ -33,10 +33,14 @@ type Transport struct {
 	direct     direct             // for simple requests of HTTP/1
 }
 
+// Dialer is how endpoints are connected to: one that says nothing is waited for 3 s.
+func Dialer() net.Dialer { return net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second} }
+
 // NewTransport returns a Transport that connects with dial, nil for the process's own network.
 func NewTransport(dial Dial) *Transport {
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 30 * time.Second}).DialContext
+		dialer := Dialer()
+		dial = dialer.DialContext
 	}
 	t := &Transport{direct: direct{dial: dial}}
 	for p := range t.transports {
