@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A Reader fills values from JSON. The zero Reader passes over what it does not know, and matches keys whatever their case.
@@ -19,7 +20,6 @@ type Reader struct {
 	// Unknown, if not nil, is told of each key that a struct of the type has no field for, and which ones there are.
 	Unknown func(path, key string, in reflect.Type, known []string)
 
-	fields map[reflect.Type]map[string]reflect.StructField
 	faults []error
 }
 
@@ -161,7 +161,7 @@ func (r *Reader) setObject(path string, have map[string]any, v reflect.Value) {
 			v.SetMapIndex(reflect.ValueOf(key).Convert(v.Type().Key()), e)
 		}
 	case reflect.Struct:
-		known := r.fieldsOf(v.Type())
+		known := fieldsOf(v.Type())
 		for _, key := range slices.Sorted(maps.Keys(have)) {
 			f, ok := known[key]
 			if !ok && r.Unknown != nil {
@@ -189,16 +189,19 @@ func folded(known map[string]reflect.StructField, key string) (f reflect.StructF
 	return f, false
 }
 
+// seen holds the fields of each type that was read.
+var seen sync.Map
+
 // fieldsOf are the fields of a struct by their keys, those of embedded structs too.
-func (r *Reader) fieldsOf(t reflect.Type) map[string]reflect.StructField {
-	if known := r.fields[t]; known != nil {
-		return known
+func fieldsOf(t reflect.Type) map[string]reflect.StructField {
+	if known, ok := seen.Load(t); ok {
+		return known.(map[string]reflect.StructField)
 	}
 	known := map[string]reflect.StructField{}
 	for i := range t.NumField() {
 		f := t.Field(i)
 		if f.Anonymous && f.Type.Kind() == reflect.Struct {
-			for name, inner := range r.fieldsOf(f.Type) {
+			for name, inner := range fieldsOf(f.Type) {
 				inner.Index = append(slices.Clone(f.Index), inner.Index...)
 				known[name] = inner
 			}
@@ -208,10 +211,7 @@ func (r *Reader) fieldsOf(t reflect.Type) map[string]reflect.StructField {
 			known[name] = f
 		}
 	}
-	if r.fields == nil {
-		r.fields = map[reflect.Type]map[string]reflect.StructField{}
-	}
-	r.fields[t] = known
+	seen.Store(t, known)
 	return known
 }
 

@@ -41,6 +41,9 @@ func open(ctx context.Context) (*netlink.Handle, error) {
 // fine. One that is neither a veth end nor an ifb device, or that is marked by anyone but owner, is an error, and then nothing is removed: one without a
 // mark is the plugin's, as nobody else gives such names, of a process that died before it could mark it.
 func Remove(ctx context.Context, owner string, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
 	h, err := open(ctx)
 	if err != nil {
 		return fmt.Errorf("remove links: %w", err)

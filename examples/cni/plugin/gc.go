@@ -11,6 +11,7 @@ import (
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
+	"github.com/podplumb/podplumb/examples/cni/stack"
 )
 
 // gc removes the network's attachments that are not valid, all in one pass, and then what no record knows of.
@@ -35,12 +36,11 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	var gone []*record.Attachment
 	for _, name := range listed {
 		if valid[name] {
 			continue
 		}
-		f, err := r.store.OpenFile(ctx, r.key.Network, name)
+		f, err := r.store.LockFile(ctx, r.key.Network, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -48,16 +48,33 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 			return err
 		}
 		files = append(files, f)
-		if f.Have != nil {
-			gone = append(gone, f.Have)
-		}
 	}
 	// Asked before, as the list would have to wait for the removal.
 	stray, unused, err := r.strayLinks(ctx, valid)
 	if err != nil {
 		return err
 	}
-	if err := p.remove(ctx, r.store, gone, stray, func() error { return sweepTable(ctx, r.store, gone) }); err != nil {
+	var gone []*record.Attachment
+	freed := make(chan error, 1)
+	go func() {
+		stack.Grow()
+		freed <- func() (err error) {
+			if gone, err = read(files); err != nil {
+				return err
+			}
+			return p.freePorts(ctx, r.store, gone, func() error { return sweepTable(ctx, r.store, gone) })
+		}()
+	}()
+	// Nearly all links tell by themselves whose they are, so the kernel removes them while the records are read.
+	err = links.Remove(ctx, owner, stray...)
+	p.passed("sweep")
+	if err = errors.Join(err, <-freed); err != nil {
+		return err
+	}
+	if err := p.unlink(ctx, gone, stray...); err != nil {
+		return err
+	}
+	if err := p.release(ctx, r.store, gone); err != nil {
 		return err
 	}
 	for _, f := range files {
@@ -71,6 +88,19 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 		links.RemoveUnused(ctx, unused...),
 		r.store.SweepPorts(ctx),
 	)
+}
+
+// read reads records that were only locked. One that has no entry is of an ADD that had not begun.
+func read(files []*record.File) (gone []*record.Attachment, err error) {
+	for _, f := range files {
+		if err := f.Read(); err != nil {
+			return nil, err
+		}
+		if f.Have != nil {
+			gone = append(gone, f.Have)
+		}
+	}
+	return gone, nil
 }
 
 // sweepLeases gives back addresses of the network whose owner is not valid.

@@ -228,16 +228,16 @@ func lostEntries(ctx context.Context, s record.Store, a *record.Attachment) (out
 
 // sweepTable removes what the table holds of attachments that are gone, and of those and networks that no record knows of.
 func sweepTable(ctx context.Context, s record.Store, gone []*record.Attachment) error {
-	leaving := map[record.Key]bool{}
-	for _, a := range gone {
-		leaving[a.Key] = true
+	leaving := make([]record.Key, len(gone))
+	for i, a := range gone {
+		leaving[i] = a.Key
 	}
 	return withTable(ctx, s, func(c *nat.Client) error {
-		all, err := s.All()
+		all, err := s.All(leaving...)
 		if err != nil {
 			return err
 		}
-		all = slices.DeleteFunc(all, func(a *record.Attachment) bool { return leaving[a.Key] || len(a.Masquerade)+len(a.Forwards) == 0 })
+		all = slices.DeleteFunc(all, func(a *record.Attachment) bool { return len(a.Masquerade)+len(a.Forwards) == 0 })
 		if len(all) == 0 {
 			_, err = c.Sync(ctx, nat.State{})
 			return err

@@ -10,21 +10,27 @@ import (
 	"github.com/podplumb/podplumb/examples/cni/ipam"
 	"github.com/podplumb/podplumb/examples/cni/links"
 	"github.com/podplumb/podplumb/examples/cni/record"
+	"github.com/podplumb/podplumb/examples/cni/stack"
 )
 
 // takeDown removes what attachments have, wherever their ADD ended, except their records. What is gone already is fine. Links and
-// table go side by side, as the kernel takes its time for both; addresses and ports are free for others only after that.
+// host ports go side by side, as the kernel takes its time for both.
 func (p *plugin) takeDown(ctx context.Context, s record.Store, gone ...*record.Attachment) error {
-	return p.remove(ctx, s, gone, nil, func() error { return withdraw(ctx, s, gone...) })
+	freed := make(chan error, 1)
+	go func() {
+		stack.Grow()
+		freed <- p.freePorts(ctx, s, gone, func() error { return withdraw(ctx, s, gone...) })
+	}()
+	err := p.unlink(ctx, gone)
+	if err = errors.Join(err, <-freed); err != nil {
+		return err
+	}
+	return p.release(ctx, s, gone)
 }
 
-// remove is takeDown with another way to clear the table, and more links to remove.
-func (p *plugin) remove(ctx context.Context, s record.Store, gone []*record.Attachment, stray []string, clearTable func() error) error {
-	table := make(chan error, 1)
-	go func() { table <- clearTable() }()
-	err := unlink(ctx, gone, stray)
-	p.passed("unlink")
-	if err = errors.Join(err, <-table); err != nil {
+// freePorts clears the table, and then gives back the host ports, which lead nowhere any more.
+func (p *plugin) freePorts(ctx context.Context, s record.Store, gone []*record.Attachment, clearTable func() error) error {
+	if err := clearTable(); err != nil {
 		return err
 	}
 	p.passed("withdraw")
@@ -32,16 +38,15 @@ func (p *plugin) remove(ctx context.Context, s record.Store, gone []*record.Atta
 	for i, a := range gone {
 		claims[i] = record.Claims{Key: a.Key, Ports: keys(a.Forwards)}
 	}
-	errs := []error{s.ReleasePorts(ctx, claims...)}
+	err := s.ReleasePorts(ctx, claims...)
 	p.passed("unclaim")
-	errs = append(errs, releaseAll(ctx, s, gone))
-	p.passed("release")
-	return errors.Join(errs...)
+	return err
 }
 
-// unlink removes stray links and those of attachments, or what was added to those of other plugins.
-func unlink(ctx context.Context, gone []*record.Attachment, stray []string) error {
-	names := slices.Clone(stray)
+// unlink removes the links of attachments, except those that are removed already, or what was added to those of other plugins.
+func (p *plugin) unlink(ctx context.Context, gone []*record.Attachment, removed ...string) error {
+	defer p.passed("unlink")
+	var names []string
 	var errs []error
 	for _, a := range gone {
 		if a.Chained {
@@ -54,12 +59,14 @@ func unlink(ctx context.Context, gone []*record.Attachment, stray []string) erro
 		}
 		errs = append(errs, a.Tuning.Undo(ctx, a.NetNS, a.IfName, a.Before))
 	}
+	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(removed, name) })
 	slices.Sort(names)
 	return errors.Join(append(errs, links.Remove(ctx, owner, slices.Compact(names)...))...)
 }
 
-// releaseAll gives back the addresses of attachments, those of a network under one lock.
-func releaseAll(ctx context.Context, s record.Store, gone []*record.Attachment) error {
+// release gives back the addresses of attachments, those of a network under one lock. Their links are gone.
+func (p *plugin) release(ctx context.Context, s record.Store, gone []*record.Attachment) error {
+	defer p.passed("release")
 	networks := map[string][]*record.Attachment{}
 	for _, a := range gone {
 		if a.Pool {
@@ -71,7 +78,7 @@ func releaseAll(ctx context.Context, s record.Store, gone []*record.Attachment) 
 		errs = append(errs, withLeases(ctx, s, name, func(leases *ipam.Store) error {
 			var errs []error
 			for _, a := range list {
-				errs = append(errs, release(leases, a))
+				errs = append(errs, releaseOf(leases, a))
 			}
 			return errors.Join(errs...)
 		}))
@@ -79,8 +86,8 @@ func releaseAll(ctx context.Context, s record.Store, gone []*record.Attachment) 
 	return errors.Join(errs...)
 }
 
-// release gives back an attachment's addresses. When its ADD died before it could write them down, all leases are looked through.
-func release(leases *ipam.Store, a *record.Attachment) error {
+// releaseOf gives back an attachment's addresses. When its ADD died before it could write them down, all leases are looked through.
+func releaseOf(leases *ipam.Store, a *record.Attachment) error {
 	owner := ipam.Owner{ContainerID: a.ContainerID, IfName: a.IfName}
 	var addrs []netip.Addr
 	for _, x := range a.Addresses {

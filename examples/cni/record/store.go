@@ -70,7 +70,31 @@ func (s Store) OpenFile(ctx context.Context, network, name string) (*File, error
 	return s.open(ctx, network, name, 0)
 }
 
+// LockFile is OpenFile without Read.
+func (s Store) LockFile(ctx context.Context, network, name string) (*File, error) {
+	return s.lock(ctx, network, name, 0)
+}
+
 func (s Store) open(ctx context.Context, network, name string, flags int) (*File, error) {
+	f, err := s.lock(ctx, network, name, flags)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Read(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Read reads the last entry into Have. A file that OpenFile, Open or Create has opened is read already.
+func (f *File) Read() (err error) {
+	if f.Have, err = last(f.file); err != nil {
+		return fmt.Errorf("%s: %w", f.path, err)
+	}
+	return nil
+}
+
+func (s Store) lock(ctx context.Context, network, name string, flags int) (*File, error) {
 	path := filepath.Join(s.attachments(network), name)
 	for {
 		f, err := plainfile.Open(path, unix.O_RDWR|unix.O_APPEND|flags, 0o600)
@@ -87,11 +111,7 @@ func (s Store) open(ctx context.Context, network, name string, flags int) (*File
 			}
 			continue
 		}
-		file := &File{file: f, path: path}
-		if file.Have, err = last(f); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
-		}
-		return file, nil
+		return &File{file: f, path: path}, nil
 	}
 }
 
@@ -211,8 +231,12 @@ func (s Store) Peek(network, name string) (*Attachment, error) {
 	return last(f)
 }
 
-// All peeks at every attachment of the node.
-func (s Store) All() ([]*Attachment, error) {
+// All peeks at every attachment of the node except some.
+func (s Store) All(except ...Key) ([]*Attachment, error) {
+	left := map[[2]string]bool{}
+	for _, k := range except {
+		left[[2]string{k.Network, FileName(k.ContainerID, k.IfName)}] = true
+	}
 	networks, err := s.Networks()
 	errs := []error{err}
 	var out []*Attachment
@@ -220,6 +244,9 @@ func (s Store) All() ([]*Attachment, error) {
 		files, err := s.List(n)
 		errs = append(errs, err)
 		for _, name := range files {
+			if left[[2]string{n, name}] {
+				continue
+			}
 			a, err := s.Peek(n, name)
 			if errs = append(errs, err); a != nil {
 				out = append(out, a)
