@@ -109,9 +109,10 @@ func pinned(cpu int, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// start starts a proxy and returns its process; taskset becomes it.
+// start starts a proxy and returns its process; taskset becomes it. It ends with this one, however that ends.
 func start(b *testing.B, cmd *exec.Cmd) int {
 	b.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(b, cmd.Start())
 	b.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	return cmd.Process.Pid
@@ -237,11 +238,12 @@ spec:
 	return &program{name: "ingress", address: address, pid: start(b, cmd)}
 }
 
+// startNginx starts it as a single process that does what its one worker would: a worker would outlive a master that is killed.
 func startNginx(b *testing.B, dir string, to netip.AddrPort) *program {
 	b.Helper()
 	address := free(b)
 	path := write(b, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`
-worker_processes 1;
+master_process off;
 daemon off;
 pid %[1]s/nginx.pid;
 error_log %[1]s/nginx.log;

@@ -1,7 +1,6 @@
 package proxy_test
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -12,9 +11,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 	corev1 "k8s.io/api/core/v1"
@@ -244,82 +241,4 @@ func TestGRPCStatus(t *testing.T) {
 		require.Equal(t, http.StatusOK, response.StatusCode)
 		require.Equal(t, status, response.Header.Get("Grpc-Status"), path)
 	}
-}
-
-// HTTPRoutes and certificates change a thousand times: no request fails, in clear and over TLS, and a WebSocket stays open.
-func TestGatewayChangesUnderLoad(t *testing.T) {
-	t.Parallel()
-	g := startGate(t)
-	first, pool := certificate(t, "a.example")
-	second, other := certificate(t, "a.example")
-	c, err := x509.ParseCertificate(second.Certificate[0])
-	require.NoError(t, err)
-	pool.AddCert(c)
-	require.NotNil(t, other)
-	backends := []backend{{name: "one", addresses: []string{server(t, "one", nil)}}, {name: "two", addresses: []string{server(t, "two", nil)}}, {name: "ws", addresses: []string{server(t, "", echo)}}}
-	set := func(i int) {
-		rules := []string{
-			fmt.Sprintf(`{backendRefs: [{name: one, port: 80, weight: %d}, {name: two, port: 80, weight: %d}], filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: X-Change, value: "%d"}]}}]}`, i%3, 3-i%3, i),
-			`{matches: [{path: {value: /ws}}], backendRefs: [{name: ws, port: 80}]}`,
-		}
-		for j := range i % 20 {
-			rules = append(rules, fmt.Sprintf(`{matches: [{path: {value: /other%d}}], backendRefs: [{name: one, port: 80}]}`, j))
-		}
-		g.use(t, map[string]*tls.Certificate{"a.example": []*tls.Certificate{first, second}[i%2]}, backends, rules...)
-	}
-	set(0)
-	ws, err := net.Dial("tcp", g.clear)
-	require.NoError(t, err)
-	defer ws.Close()
-	fmt.Fprint(ws, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	in := bufio.NewReader(ws)
-	_, err = http.ReadResponse(in, nil)
-	require.NoError(t, err)
-
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	var requests atomic.Int64
-	var failures lines
-	for i := range 4 {
-		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "a.example"}, DisableKeepAlives: i == 3, ForceAttemptHTTP2: i == 2}
-		url := "http://" + g.clear + "/x"
-		if i > 1 {
-			url = "https://" + g.secure + "/x"
-		}
-		clients.Go(func() {
-			defer transport.CloseIdleConnections()
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				requests.Add(1)
-				r, _ := http.NewRequest(http.MethodGet, url, nil)
-				r.Host = "a.example"
-				response, err := transport.RoundTrip(r)
-				if err != nil || response.StatusCode != http.StatusOK {
-					fmt.Fprintln(&failures, url, err, response)
-					continue
-				}
-				_, _ = io.Copy(io.Discard, response.Body)
-				_ = response.Body.Close()
-			}
-		})
-	}
-	for i := range 1000 {
-		set(i)
-		if i%100 == 0 {
-			fmt.Fprint(ws, "ping")
-			got := make([]byte, 4)
-			_, err := io.ReadFull(in, got)
-			require.NoError(t, err)
-			require.Equal(t, "ping", string(got))
-		}
-		time.Sleep(time.Millisecond)
-	}
-	close(stop)
-	clients.Wait()
-	require.Empty(t, failures.String(), "of %d requests", requests.Load())
-	require.Greater(t, requests.Load(), int64(100))
 }

@@ -20,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -406,67 +405,6 @@ func TestProxyProtocol(t *testing.T) {
 	require.Equal(t, "198.51.100.7", got)
 	_, err = ask("10.0.0.0/8")
 	require.Error(t, err)
-}
-
-// Routes, endpoints and certificates change all the time: no request fails, and a WebSocket stays open throughout.
-func TestChangesUnderLoad(t *testing.T) {
-	t.Parallel()
-	f := start(t, listen.Config{})
-	a, b, ws := server(t, "web", nil), server(t, "web", nil), server(t, "", echo)
-	set := func(i int) {
-		rules := []route.Rule{prefix("/", "web"), prefix("/ws", "ws")}
-		for j := range i % 50 {
-			rules = append(rules, prefix(fmt.Sprint("/other", j), "web"))
-		}
-		f.use(rules, backend{name: "web", addresses: []string{a, b}[i%2 : i%2+1]}, backend{name: "ws", addresses: []string{ws}})
-	}
-	set(0)
-	c, err := net.Dial("tcp", f.clear)
-	require.NoError(t, err)
-	defer c.Close()
-	fmt.Fprint(c, "GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	in := bufio.NewReader(c)
-	_, err = http.ReadResponse(in, nil)
-	require.NoError(t, err)
-
-	stop := make(chan struct{})
-	var clients sync.WaitGroup
-	var requests, failures atomic.Int64
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 8}}
-	for range 4 {
-		clients.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				requests.Add(1)
-				response, err := client.Get("http://" + f.clear + "/x")
-				if err != nil || response.StatusCode != http.StatusOK {
-					failures.Add(1)
-					continue
-				}
-				_, _ = io.Copy(io.Discard, response.Body)
-				_ = response.Body.Close()
-			}
-		})
-	}
-	for i := range 1000 {
-		set(i)
-		if i%100 == 0 {
-			fmt.Fprint(c, "ping")
-			got := make([]byte, 4)
-			_, err := io.ReadFull(in, got)
-			require.NoError(t, err)
-			require.Equal(t, "ping", string(got))
-		}
-		time.Sleep(time.Millisecond)
-	}
-	close(stop)
-	clients.Wait()
-	require.Zero(t, failures.Load(), "of %d", requests.Load())
-	require.Greater(t, requests.Load(), int64(100))
 }
 
 func TestMetrics(t *testing.T) {
