@@ -21,7 +21,7 @@ func (p *Proxy) outbound(ctx context.Context, c net.Conn) {
 	}
 	a := arrival{conn: c, from: addrPort(c.RemoteAddr()), to: to}
 	backend := p.config.Resolver.Resolve(to)
-	foreign := backend.Service == nil && (len(backend.Endpoints) == 0 || backend.Endpoints[0].Workload == nil)
+	foreign := isForeign(backend)
 	switch {
 	case p.own(to.Addr()) || to.Addr().IsLoopback(): // the capture leaves them alone: somebody leads them here
 		p.refuse(stream.Outbound, c, refusedDirect, "to", to)
@@ -53,8 +53,11 @@ func (p *Proxy) outbound(ctx context.Context, c net.Conn) {
 	if err != nil {
 		reason := refusedUnreachable
 		var wrong *identityError
-		if errors.As(err, &wrong) {
+		switch {
+		case errors.As(err, &wrong):
 			reason = refusedIdentity
+		case errors.Is(err, errUnknown):
+			reason = refusedUnknown
 		}
 		p.refuse(stream.Outbound, c, reason, "to", to, "error", err)
 		return
@@ -66,6 +69,16 @@ func (p *Proxy) outbound(ctx context.Context, c net.Conn) {
 	a.conn = out.client.Conn
 	p.requests(ctx, stream.Outbound, out.protocol, a)
 }
+
+// isForeign holds for an address that is neither a Service's nor a pod's.
+func isForeign(b stream.Backend) bool {
+	return b.Service == nil && (len(b.Endpoints) == 0 || b.Endpoints[0].Workload == nil)
+}
+
+// errUnknown is why nothing is said in clear to an address of the cluster that
+// nobody is known to have: an endpoint whose pod is not known yet, a pod that is
+// gone while its clients are still there. Its next owner may be in the mesh.
+var errUnknown = errors.New("nobody is known to have this address of the cluster")
 
 func (p *Proxy) inCluster(a netip.Addr) bool {
 	for _, n := range p.config.Cluster {

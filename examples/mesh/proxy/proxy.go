@@ -252,6 +252,9 @@ func (p *Proxy) accept(ctx context.Context, l net.Listener, serve func(context.C
 func (p *Proxy) Dial(ctx context.Context, to stream.Target) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectWithin+handshakeWithin)
 	defer cancel()
+	if a := to.Address.Addr(); to.Peer.IsZero() && !p.own(a) && p.inCluster(a) && isForeign(p.config.Resolver.Resolve(to.Address)) {
+		return nil, fmt.Errorf("%s: %w", to.Address, errUnknown)
+	}
 	c, err := p.dialer(ctx, "tcp", to.Address.String())
 	if err != nil {
 		return nil, err
