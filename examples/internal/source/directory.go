@@ -25,8 +25,11 @@ import (
 )
 
 const (
-	settle = 10 * time.Millisecond // several files are often written at once
-	again  = 5 * time.Second       // for file systems that do not tell of changes
+	settle = 10 * time.Millisecond  // several files are often written at once
+	most   = 30 * time.Millisecond  // for which changes wait when there are always more
+	hold   = 200 * time.Millisecond // for which a file is left as it was while it is always written
+	empty  = 100 * time.Millisecond // after which a file without content is one, and not one whose content is still to be written
+	again  = 5 * time.Second        // for file systems that do not tell of changes
 )
 
 // Directory is a directory of manifests, or one file.
@@ -52,8 +55,16 @@ func (d Directory) Run(ctx context.Context, scheme *runtime.Scheme, list []Kind,
 	}
 	state := map[id]runtime.Object{}
 	first := true
+	told := ""
+	var latest time.Time // by when changes are read; zero when there are none
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	wait := func() {
+		if latest.IsZero() {
+			latest = time.Now().Add(most)
+		}
+		timer.Reset(min(settle, time.Until(latest)))
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -62,23 +73,30 @@ func (d Directory) Run(ctx context.Context, scheme *runtime.Scheme, list []Kind,
 			if !ok {
 				return nil
 			}
-			timer.Reset(settle)
+			wait()
 			continue
 		case err := <-watcher.Errors:
 			to.Fault(err)
-			timer.Reset(settle)
+			wait()
 			continue
 		case <-timer.C:
 		}
 		next, faults := r.read(string(d))
-		if faults != nil {
-			to.Fault(faults)
+		if text := fmt.Sprint(faults); text != told {
+			told = text
+			if faults != nil {
+				to.Fault(faults)
+			}
 		}
 		if changes := difference(state, next); first || len(changes) > 0 {
 			to.Changed(changes)
 		}
-		state, first = next, false
-		timer.Reset(again)
+		state, first, latest = next, false, time.Time{}
+		if r.unsettled {
+			timer.Reset(settle)
+		} else {
+			timer.Reset(again)
+		}
 	}
 }
 
@@ -89,15 +107,19 @@ type reader struct {
 	decoder runtime.Decoder
 	files   map[string]*file
 	watch   func(string) error
+
+	unsettled bool // a file may not be whole yet
 }
 
 type file struct {
 	content []byte
+	held    time.Time // since when what is there now was not taken; zero: it is
 	objects map[id]runtime.Object
 	fault   error
 }
 
 func (r *reader) read(root string) (map[id]runtime.Object, error) {
+	r.unsettled = false
 	var faults []error
 	present := map[string]bool{}
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -145,7 +167,8 @@ func (r *reader) read(root string) (map[id]runtime.Object, error) {
 	return state, errors.Join(faults...)
 }
 
-// load reads a file unless it is as it was; one with a fault keeps its former objects.
+// load reads a file unless it is as it was. Objects with a fault stay as they were, and so do those that are missing as long as there
+// is a fault: one of them may be what it is about.
 func (r *reader) load(path string) {
 	f := r.files[path]
 	if f == nil {
@@ -160,26 +183,56 @@ func (r *reader) load(path string) {
 	if f.content != nil && bytes.Equal(content, f.content) {
 		return
 	}
-	f.content = content
-	objects, err := r.decode(content)
-	if f.fault = err; err == nil {
-		f.objects = objects
+	if f.content != nil && r.early(f, path, content) {
+		r.unsettled = true
+		return
 	}
+	f.content, f.held = content, time.Time{}
+	objects, err := r.decode(content)
+	if f.fault = err; err != nil {
+		for i, object := range f.objects {
+			if objects[i] == nil {
+				objects[i] = object
+			}
+		}
+	}
+	f.objects = objects
 }
 
+// early says whether a file that changed may be about to change further: it is being written in place.
+func (r *reader) early(f *file, path string, content []byte) bool {
+	info, err := os.Stat(path)
+	if err != nil {
+		return true
+	}
+	age, now := time.Since(info.ModTime()), time.Now()
+	if f.held.IsZero() {
+		f.held = now
+	}
+	switch {
+	case len(content) == 0 && len(f.content) > 0:
+		return age < empty && now.Sub(f.held) < again // a clock that is wrong must not keep it for ever
+	case info.Size() != int64(len(content)):
+		return now.Sub(f.held) < again
+	}
+	return age < settle && now.Sub(f.held) < hold
+}
+
+// decode returns the objects of the documents without a fault, and the faults of the others.
 func (r *reader) decode(content []byte) (map[id]runtime.Object, error) {
 	objects := map[id]runtime.Object{}
+	var faults []error
 	documents := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(content)))
 	for n := 1; ; n++ {
 		document, err := documents.Read()
 		if errors.Is(err, io.EOF) {
-			return objects, nil
+			return objects, errors.Join(faults...)
 		}
-		if err == nil {
-			err = r.add(objects, document)
+		if err != nil { // nothing can be read behind it
+			return objects, errors.Join(append(faults, fmt.Errorf("document %d: %w", n, err))...)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("document %d: %w", n, err)
+		if err := r.add(objects, document); err != nil {
+			faults = append(faults, fmt.Errorf("document %d: %w", n, err))
 		}
 	}
 }

@@ -85,6 +85,12 @@ func (l *log) batch(t *testing.T, n int) []string {
 	return lines
 }
 
+func (l *log) seen() [][]string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.batches
+}
+
 func (l *log) fault(t *testing.T, part string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -141,6 +147,47 @@ func TestDirectory(t *testing.T) {
 	require.Equal(t, []string{"-shop/db=10.96.0.3"}, l.batch(t, 3))
 	write(t, dir+"/a.yaml", manifest("web", "10.96.0.4"))
 	require.Equal(t, []string{"~shop/web=10.96.0.4"}, l.batch(t, 4))
+}
+
+// What is right in a file counts, also beside something with a fault, which stays as it was; every fault is told.
+func TestFaultsInAFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	bad := "apiVersion: v1\nkind: Service\nmetadata: {name: bad}\nspec: {clusterIPP: 10.96.0.9}\n"
+	broken := "apiVersion: v1\nkind: [Service\n"
+	write(t, dir+"/a.yaml", broken+"---\n"+manifest("web", "10.96.0.1")+"---\n"+bad+"---\n"+manifest("db", "10.96.0.2"))
+	l := run(t, source.Directory(dir))
+	require.Equal(t, []string{"+shop/db=10.96.0.2", "+shop/web=10.96.0.1"}, l.batch(t, 0))
+	l.fault(t, "document 1: ")
+	l.fault(t, "document 3: strict decoding error")
+	write(t, dir+"/a.yaml", manifest("web", "10.96.0.3")+"---\n"+bad)
+	require.Equal(t, []string{"~shop/web=10.96.0.3"}, l.batch(t, 1), "db is not known to be gone")
+	write(t, dir+"/a.yaml", manifest("web", "10.96.0.3"))
+	require.Equal(t, []string{"-shop/db=10.96.0.2"}, l.batch(t, 2))
+}
+
+// A file that is written in place is empty for a moment, and that is not taken for its content. Changes without a pause are seen all
+// the same.
+func TestWrittenInPlace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write(t, dir+"/a.yaml", manifest("web", "10.96.0.1"))
+	l := run(t, source.Directory(dir))
+	require.Equal(t, []string{"+shop/web=10.96.0.1"}, l.batch(t, 0))
+	f, err := os.Create(dir + "/a.yaml")
+	require.NoError(t, err)
+	defer f.Close()
+	late := time.Now().Add(time.Minute) // as if it had begun just now, however slow this machine is
+	require.NoError(t, os.Chtimes(dir+"/a.yaml", late, late))
+	for begin := time.Now(); len(l.seen()) < 2 && time.Since(begin) < slow; {
+		write(t, dir+"/b.yaml", manifest("db", "10.96.0.2"))
+		write(t, dir+"/busy", time.Now().String())
+		time.Sleep(time.Millisecond)
+	}
+	require.Equal(t, []string{"+shop/db=10.96.0.2"}, l.batch(t, 1))
+	_, err = f.WriteString(manifest("web", "10.96.0.3"))
+	require.NoError(t, err)
+	require.Equal(t, []string{"~shop/web=10.96.0.3"}, l.batch(t, 2))
 }
 
 // A mounted ConfigMap changes by swapping a link to a hidden folder.
