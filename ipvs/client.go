@@ -15,20 +15,21 @@ func New(c Config) (*Client, error) {
 	return newClient(c)
 }
 
-// Read returns the services that the client owns, canonical, with all their destinations. It lists them until two listings agree:
-// the kernel's lists are not consistent while others write.
+// Read returns the services that the client owns, canonical, with all their destinations. Unless a listing is what the client knows already it lists
+// them again, because the kernel's lists are not consistent while others write, and asks one by one for services that are not in all listings or
+// differ. What others change meanwhile is as it was at some moment of the call.
 func (c *Client) Read(ctx context.Context) (State, error) { return c.read(ctx) }
 
 // Plan returns what Sync would do.
 func (c *Client) Plan(ctx context.Context, want State) (Plan, error) { return c.plan(ctx, want) }
 
-// Apply does p. It changes nothing and returns ErrStale when a service that p touches is no longer what it was when p was made.
+// Apply does p, if it is valid. It changes nothing and returns ErrStale when a service that p touches is no longer what it was when p was made.
 // IPVS has no transactions: the check comes just before the change, and a writer who comes between them makes operations fail.
 // Those are named, one OpError each, and the others are done.
 func (c *Client) Apply(ctx context.Context, p Plan) error { return c.apply(ctx, p) }
 
-// Sync makes the services that the client owns exactly want, and returns what it changed. Sync(State{}) removes them all. When others
-// change them meanwhile it starts over, a few times. An operation that the kernel refuses for another reason, an unknown scheduler say,
+// Sync makes the services that the client owns exactly want, and returns what it changed. Sync(State{}) removes them all. Services that others
+// change meanwhile, so that the kernel contradicts, it reads and writes again, a few times. An operation that the kernel refuses for another reason, an unknown scheduler say,
 // is named in the error; the others are done nevertheless.
 //
 // New destinations are added before old ones go. Changing the scheduler of a service in place makes the kernel refuse the few
@@ -37,7 +38,8 @@ func (c *Client) Sync(ctx context.Context, want State) (Plan, error) { return c.
 
 // Update changes the named services only and returns what it changed. Its cost does not depend on how many others there are: it starts
 // from what the client last read or wrote, so that one changed destination is one request, and reads a service only when it does not
-// know it or the kernel contradicts. What others changed behind the client's back without contradiction is found by the next Sync.
+// know it, does not know of one to drop, or the kernel contradicts. What others changed behind the client's back without contradiction is found
+// by the next Sync.
 func (c *Client) Update(ctx context.Context, change Change) (Plan, error) {
 	return c.update(ctx, change)
 }
@@ -69,7 +71,7 @@ func (c *Client) Info(ctx context.Context) (Info, error) { return c.info(ctx) }
 // or closing, and removes the destination. When within has passed it removes it nevertheless and returns how many were left; with
 // Sysctls.ExpireNodest those are reset, else they hang. Clients of a persistent service come back until their entry expires unless
 // Sysctls.ExpireQuiescent is set. When ctx ends the destination stays with weight zero. When its weight is raised meanwhile the drain is
-// given up with ErrStale. Other calls go on meanwhile; a Sync that no longer wants the destination removes it at once.
+// given up with ErrStale. Other calls go on meanwhile; a Sync that no longer wants the destination removes it at once, which is no error.
 func (c *Client) Drain(ctx context.Context, k Key, destination netip.AddrPort, within time.Duration) (left uint32, err error) {
 	return c.drain(ctx, k, destination, within)
 }

@@ -9,10 +9,8 @@ import (
 )
 
 const (
-	// syncTries bounds how often Sync and Update start over because others write.
-	syncTries = 8
-	// listTries bounds how many listings may differ from the one before.
-	listTries = 16
+	// syncTries bounds how often the services that others change at the same time are read and written again.
+	syncTries = 16
 	// checkSingly is how many services Apply and Stats read one by one; above, one listing of all costs less.
 	checkSingly = 64
 )
@@ -82,57 +80,6 @@ func (c *Client) read(ctx context.Context) (State, error) {
 	return s.Canonical(), opError("read", "", err) // a copy: the client keeps its own
 }
 
-// once lists what is owned, one time.
-func (c *Client) once(ctx context.Context) (State, error) {
-	r, err := c.conn.list(ctx, c.owns.Contains, false)
-	if err != nil || len(r.services) == 0 {
-		return State{}, err
-	}
-	return State{Services: r.services}, nil
-}
-
-// settled returns what the client knows already if a listing agrees with it, and else a listing that is sure.
-func (c *Client) settled(ctx context.Context) (State, error) {
-	have, err := c.once(ctx)
-	if err != nil {
-		return State{}, err
-	}
-	return c.confirm(ctx, have)
-}
-
-// confirm returns have, or a later listing, once it is sure: the next listing says the same, or differs only where it is wrong itself, as asking
-// for each of those services shows. So others' writes, which make any listing leave out some services, do not keep it from an end.
-func (c *Client) confirm(ctx context.Context, have State) (State, error) {
-	if c.known.agrees(have) {
-		return have, nil
-	}
-	for range listTries {
-		again, err := c.once(ctx)
-		if err != nil {
-			return State{}, err
-		}
-		doubtful := diffCanonical(have, again).Keys()
-		asked, err := c.conn.some(ctx, doubtful, false)
-		if err != nil {
-			return State{}, err
-		}
-		checked := memory{base: have, complete: true}
-		for _, k := range doubtful {
-			checked.note(k, nil)
-		}
-		for i := range asked.services {
-			checked.note(asked.services[i].Key, &asked.services[i])
-		}
-		again = checked.merged()
-		if sameState(have, again) {
-			c.known.learn(again)
-			return again, nil
-		}
-		have = again
-	}
-	return State{}, ErrUnstable
-}
-
 func (c *Client) plan(ctx context.Context, want State) (Plan, error) {
 	if err := c.owns.check(want); err != nil {
 		return Plan{}, opError("plan", "", err)
@@ -156,51 +103,64 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 		return Plan{}, opError("sync", "", err)
 	}
 	defer c.give()
-	var did Plan
 	callers := want.canonical() // then a copy is made only when there is something to do
 	if !callers {
 		want = want.Canonical()
 	}
-	for range syncTries {
-		have, err := c.once(ctx)
-		if err != nil {
-			return did, opError("sync", "", err)
-		}
-		p := diffCanonical(have, want)
-		if p.Empty() {
-			c.known.learn(have)
-			return did, nil
-		}
-		if callers {
-			callers, want = false, want.Canonical()
-		}
-		if have, err = c.confirm(ctx, have); err != nil {
-			return did, opError("sync", "", err)
-		}
-		p = diffCanonical(have, want)
-		done, again, err := c.write(ctx, p.changes)
-		did = did.and(done)
-		if err != nil {
-			return did, opError("sync", "", err)
-		}
-		if len(again) == 0 {
-			c.known.learn(want)
-			return did, nil
+	have, err := c.once(ctx)
+	if err != nil {
+		return Plan{}, opError("sync", "", err)
+	}
+	if diffCanonical(have, want).Empty() {
+		whole, err := c.whole(ctx, have)
+		if whole || err != nil {
+			return Plan{}, opError("sync", "", err)
 		}
 	}
-	return did, opError("sync", "", ErrUnstable)
+	if callers {
+		want = want.Canonical()
+	}
+	if have, err = c.confirm(ctx, have); err != nil {
+		return Plan{}, opError("sync", "", err)
+	}
+	did, again, err := c.write(ctx, diffCanonical(have, want).changes)
+	if err == nil && len(again) > 0 {
+		var more Plan
+		more, err = c.change(ctx, want.part(again))
+		did = did.and(more)
+	}
+	if err == nil {
+		c.known.learn(want)
+	}
+	return did, opError("sync", "", err)
+}
+
+// part is what s, canonical, says of what others' changes made fail.
+func (s State) part(again []refusal) (c Change) {
+	wanted := memory{base: s, complete: true}
+	seen := make(map[Key]bool, len(again))
+	for _, r := range again {
+		if seen[r.key] {
+			continue
+		}
+		seen[r.key] = true
+		if v, _ := wanted.lookup(r.key); v != nil {
+			c.Set = append(c.Set, *v)
+		} else {
+			c.Drop = append(c.Drop, r.key)
+		}
+	}
+	return c
 }
 
 func (c *Client) apply(ctx context.Context, p Plan) error {
+	if err := c.owns.checkPlan(p); err != nil {
+		return opError("apply", "", err)
+	}
 	if err := c.take(ctx); err != nil {
 		return opError("apply", "", err)
 	}
 	defer c.give()
-	for _, k := range p.Keys() {
-		if !c.owns.Contains(k) {
-			return opError("apply", k.String(), ErrNotOwned)
-		}
-	}
 	if err := c.checkFresh(ctx, p); err != nil {
 		return opError("apply", "", err)
 	}
@@ -216,29 +176,33 @@ func (c *Client) apply(ctx context.Context, p Plan) error {
 
 // checkFresh compares the services that p changes with the kernel's.
 func (c *Client) checkFresh(ctx context.Context, p Plan) error {
-	lookup := func(k Key) (*Service, error) { return c.conn.get(ctx, k) }
+	listed := memory{} // knows nothing
 	if len(p.changes) > checkSingly {
 		all, err := c.once(ctx)
 		if err != nil {
 			return err
 		}
-		have := make(map[Key]*Service, len(all.Services))
-		for i := range all.Services {
-			have[all.Services[i].Key] = &all.Services[i]
-		}
-		lookup = func(k Key) (*Service, error) { return have[k], nil }
+		listed.learn(all)
 	}
 	for i := range p.changes {
-		have, err := lookup(p.changes[i].key)
+		k, expected := p.changes[i].key, p.changes[i].have
+		if have, sure := listed.lookup(k); sure && sameOrNone(have, expected) {
+			continue
+		}
+		have, err := c.conn.get(ctx, k) // what the listing says may be wrong
 		if err != nil {
 			return err
 		}
-		expected := p.changes[i].have
-		if (have == nil) != (expected == nil) || have != nil && !sameService(have, expected) {
-			return &OpError{Op: "apply", Object: p.changes[i].key.String(), Err: ErrStale}
+		if !sameOrNone(have, expected) {
+			return &OpError{Op: "apply", Object: k.String(), Err: ErrStale}
 		}
 	}
 	return nil
+}
+
+// sameOrNone compares two canonical services, of which either may be missing.
+func sameOrNone(a, b *Service) bool {
+	return (a == nil) == (b == nil) && (a == nil || sameService(a, b))
 }
 
 // refusal is a failed operation with a name.

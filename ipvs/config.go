@@ -106,3 +106,33 @@ func (o Owns) checkChange(c Change) error {
 	}
 	return f.join()
 }
+
+// checkPlan is the validation of a plan, which may be of states that nobody looked at.
+func (o Owns) checkPlan(p Plan) error {
+	var f faults
+	for i := range p.changes {
+		f.at("changes", i)
+		if c := &p.changes[i]; c.want != nil {
+			f.service(c.want)
+		} else {
+			f.key(c.key)
+		}
+		f.at("changes", i)
+		f.ownedKey(o, p.changes[i].key)
+	}
+	twice(p.changes, func(c *change) Key { return c.key }, Key.Compare, func(i, j int) {
+		f.at("changes", j)
+		f.add("", "%s is changes[%d] already", p.changes[i].key, i)
+	})
+	return f.join()
+}
+
+// checkKeys names the keys that identify no service.
+func checkKeys(keys ...Key) error {
+	var f faults
+	for i, k := range keys {
+		f.at("keys", i)
+		f.key(k)
+	}
+	return f.join()
+}

@@ -53,6 +53,7 @@ type conn struct {
 	order   []int32     // in which the keys of the last listing were
 	listed  []Service   // room for them, in the kernel's order
 	all     int         // how many destinations it had
+	print   uint64      // hash of all services of the last listing, in the kernel's order
 
 	closed atomic.Bool
 }

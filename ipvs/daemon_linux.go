@@ -60,6 +60,9 @@ func (c *Client) startDaemon(ctx context.Context, d Daemon) error {
 }
 
 func (c *Client) stopDaemon(ctx context.Context, r Role) error {
+	if _, ok := roleNames[r]; !ok {
+		return opError("remove", "daemon", fmt.Errorf("%d is neither master nor backup", uint8(r)))
+	}
 	if err := c.take(ctx); err != nil {
 		return opError("remove", "daemon", err)
 	}

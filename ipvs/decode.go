@@ -148,11 +148,14 @@ func decodeService(b []byte, s *Service, stats *Stats) error {
 	return nil
 }
 
-// decodePrefix returns zero for the whole address.
+// decodePrefix returns zero for the whole address, and -1 for an IPv4 mask that is no prefix.
 func decodePrefix(f Family, mask [4]byte) int {
 	n := int(min(binary.NativeEndian.Uint32(mask[:]), 128))
 	if f == IPv4 {
-		n = bits.LeadingZeros32(^binary.BigEndian.Uint32(mask[:]))
+		m := binary.BigEndian.Uint32(mask[:])
+		if n = bits.LeadingZeros32(^m); n == 0 || m<<n != 0 {
+			return -1
+		}
 	}
 	if n == f.bits() {
 		return 0

@@ -153,7 +153,10 @@ func (s *Service) settings() []string {
 	}
 	if p := s.Persistence; p.Timeout != 0 {
 		words = append(words, "persistent "+p.Timeout.String())
-		if p.Prefix != 0 {
+		switch {
+		case p.Prefix < 0:
+			words = append(words, "by a mask that is no prefix")
+		case p.Prefix > 0:
 			words = append(words, fmt.Sprintf("by /%d", p.Prefix))
 		}
 		if p.Engine != "" {

@@ -16,8 +16,9 @@
 //
 // IPVS knows no transactions, no generations and no events. Changes are sent many to a datagram, each is carried out by itself, and one that
 // the kernel refuses is named in the error while the others are done. Listings of the kernel are not consistent while others write (services
-// come twice or not at all), so they are repeated until two agree. What several writers do to the same service at the same time is
-// settled by the last one; Sync starts over when the kernel contradicts it.
+// come twice or not at all), so they are repeated until one is like the one before, a few times, and services that are not in all of them are asked
+// for one by one. What several writers do to the same service at the same time is settled by the last one; Sync and Update read and write
+// again what the kernel contradicts.
 //
 // # Needs
 //

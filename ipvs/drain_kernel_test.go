@@ -108,6 +108,14 @@ func TestDrainErrors(t *testing.T) {
 	l.sync(t, s)
 	require.ErrorIs(t, <-done, ipvs.ErrStale, "somebody wants the destination back")
 	requireIPVSADM(t, l.director, ipvs.State{Services: []ipvs.Service{s}})
+
+	go func() {
+		_, err := l.ipvs.Drain(context.Background(), s.Key, s.Destinations[0].Address, time.Minute)
+		done <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	l.sync(t)
+	require.NoError(t, <-done, "it is gone, with its service")
 }
 
 // TestExpireNodest: without the switch a flow whose destination was removed hangs, with it it is reset. It also shows the table of connections.

@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -17,6 +18,9 @@ const (
 
 func (c *Client) drain(ctx context.Context, k Key, address netip.AddrPort, within time.Duration) (uint32, error) {
 	object := k.String() + " -> " + address.String()
+	if err := checkKeys(k); err != nil {
+		return 0, opError("drain", object, err)
+	}
 	if !c.owns.Contains(k) {
 		return 0, opError("drain", object, ErrNotOwned)
 	}
@@ -58,9 +62,9 @@ func (c *Client) quiesce(ctx context.Context, k Key, address netip.AddrPort) err
 	})
 }
 
-// removeDestination takes it out, unless its weight was raised since.
+// removeDestination takes it out, unless its weight was raised since. Somebody may have removed it, or the whole service.
 func (c *Client) removeDestination(ctx context.Context, k Key, address netip.AddrPort) error {
-	return c.edit(ctx, k, func(s *Service) error {
+	err := c.edit(ctx, k, func(s *Service) error {
 		i := slices.IndexFunc(s.Destinations, func(d Destination) bool { return d.Address == address })
 		if i < 0 {
 			return nil
@@ -71,6 +75,10 @@ func (c *Client) removeDestination(ctx context.Context, k Key, address netip.Add
 		s.Destinations = slices.Delete(s.Destinations, i, i+1)
 		return nil
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // edit reads one service from the kernel, changes it and writes what differs.

@@ -18,8 +18,8 @@ var (
 	// ErrStale says that the kernel no longer has what the plan was made from. Nothing was changed: plan again.
 	ErrStale = errors.New("the kernel's services changed since the plan was made")
 
-	// ErrUnstable says that a consistent list could not be read because others kept changing it.
-	ErrUnstable = errors.New("the kernel's services kept changing while they were read")
+	// ErrUnstable says that others changed the same services again and again, each time before what was read of them could be changed.
+	ErrUnstable = errors.New("others kept changing the same services")
 
 	// ErrNotOwned says that a service is outside of Config.Owns.
 	ErrNotOwned = errors.New("not among the services that this client owns")

@@ -58,6 +58,9 @@ func explain(cmd uint8, s *Service, e *kernelError) error {
 		if e.errno == unix.ENOENT {
 			return fmt.Errorf("no such destination: %w", e)
 		}
+		if e.errno == unix.EINVAL && cmd != cmdDelDest {
+			return fmt.Errorf("not the address of one machine here (where lo was never up, no IPv4 address is), or of another family beside a daemon: %w", e)
+		}
 	}
 	return permission
 }

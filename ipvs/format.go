@@ -1,6 +1,8 @@
 package ipvs
 
 import (
+	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -8,7 +10,7 @@ import (
 	"time"
 )
 
-// Format prints services as ipvsadm -Ln does: with their settings, and each destination with its connections. Those come from stats, which may
+// Format prints services as ipvsadm -Ln does, in its order: with their settings, and each destination with its connections. Those come from stats, which may
 // lack some or all; they count as none then.
 func Format(info Info, s State, stats []ServiceStats) string {
 	var b strings.Builder
@@ -22,18 +24,45 @@ func Format(info Info, s State, stats []ServiceStats) string {
 		}
 	}
 	services := s.Canonical().Services
-	// ipvsadm's order: marks last, else protocols before addresses.
-	slices.SortStableFunc(services, func(a, b Service) int { return int(a.Protocol) - int(b.Protocol) })
-	slices.SortStableFunc(services, func(a, b Service) int { return min(int(a.Mark), 1) - min(int(b.Mark), 1) })
+	slices.SortStableFunc(services, func(a, b Service) int { return asIPVSADM(a.Key, b.Key) })
 	for i := range services {
 		v := &services[i]
 		b.WriteString(v.line() + "\n")
+		slices.SortStableFunc(v.Destinations, func(a, b Destination) int { return addressesAsIPVSADM(a.Address, b.Address) })
 		for _, d := range v.Destinations {
 			n := counts[v.Key][d.Address]
 			fmt.Fprintf(&b, "  -> %-28s %-7s %-6d %-10d %-10d\n", d.Address, forwards[d.Method], d.Weight, n.Active, n.Inactive)
 		}
 	}
 	return b.String()
+}
+
+// asIPVSADM is ipvsadm's order. It takes differences for signed: 192.0.2.1 comes before 10.0.0.1.
+func asIPVSADM(a, b Key) int {
+	return cmp.Or(int(int32(a.Mark-b.Mark)), int(a.family())-int(b.family()), int(a.Protocol)-int(b.Protocol), addressesAsIPVSADM(a.Address, b.Address))
+}
+
+func addressesAsIPVSADM(a, b netip.AddrPort) int {
+	x, y := words(a.Addr()), words(b.Addr())
+	for i := range x {
+		if d := int32(x[i] - y[i]); d != 0 {
+			return int(d)
+		}
+	}
+	return int(a.Port()) - int(b.Port())
+}
+
+// words are those of a union nf_inet_addr.
+func words(a netip.Addr) (w [4]uint32) {
+	if a.Is4() {
+		b := a.As4()
+		return [4]uint32{binary.BigEndian.Uint32(b[:])}
+	}
+	b := a.As16()
+	for i := range w {
+		w[i] = binary.BigEndian.Uint32(b[4*i:])
+	}
+	return w
 }
 
 var forwards = map[Method]string{Masquerade: "Masq", Local: "Local", Tunneling: "Tunnel", Direct: "Route", Bypass: "Bypass"}
@@ -48,12 +77,16 @@ func (s *Service) line() string {
 		}
 	}
 	name += " " + s.Scheduler.String()
+	fallback, port := "flag-1", "flag-2" // whoever set them
+	if s.Scheduler.hashes() {
+		fallback, port = s.Scheduler.String()+"-fallback", s.Scheduler.String()+"-port"
+	}
 	var flags []string
 	if s.Fallback {
-		flags = append(flags, s.Scheduler.String()+"-fallback")
+		flags = append(flags, fallback)
 	}
 	if s.HashPort {
-		flags = append(flags, s.Scheduler.String()+"-port")
+		flags = append(flags, port)
 	}
 	if flags != nil {
 		name += " (" + strings.Join(flags, ",") + ")"
@@ -65,7 +98,7 @@ func (s *Service) line() string {
 		case s.family() == IPv6:
 			name += fmt.Sprintf(" mask %d", p.Prefix)
 		default:
-			mask := ^uint32(0) << (32 - p.Prefix)
+			mask := ^uint32(0) << (32 - min(p.Prefix, 32)) // 0.0.0.0 when it is no prefix
 			name += " mask " + netip.AddrFrom4([4]byte{byte(mask >> 24), byte(mask >> 16), byte(mask >> 8), byte(mask)}).String()
 		}
 		if p.Engine != "" {

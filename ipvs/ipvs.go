@@ -93,7 +93,8 @@ type Persistence struct {
 	// Zero means no persistence.
 	Timeout time.Duration `json:"timeout,omitempty"`
 
-	// Prefix is the length of the address prefix that counts as one client. Zero means the whole address: 32 or 128.
+	// Prefix is the length of the address prefix that counts as one client. Zero means the whole address: 32 or 128. Read gives -1 where
+	// somebody set an IPv4 mask that is no prefix, 0.0.0.0 say; it cannot be set.
 	Prefix int `json:"prefix,omitempty"`
 
 	// Engine looks into the packets for more than the client's address (and Prefix) to tell what belongs together: "sip", the kernel's only one, takes

@@ -265,6 +265,14 @@ func TestUpdate(t *testing.T) {
 	state = state.Apply(change)
 	requireIPVSADM(t, ns, state)
 
+	// What the client never heard of goes, too.
+	_, err = other.Update(t.Context(), ipvs.Change{Set: []ipvs.Service{simple("10.96.0.8:80")}})
+	require.NoError(t, err)
+	did, err = c.Update(t.Context(), ipvs.Change{Drop: []ipvs.Key{simple("10.96.0.8:80").Key}})
+	require.NoError(t, err)
+	require.Equal(t, "- service tcp 10.96.0.8:80\n", did.String())
+	requireIPVSADM(t, ns, state)
+
 	// A client that knows nothing reads only what it changes.
 	fresh := newClient(t, ns, ipvs.Everything())
 	change = ipvs.Change{Set: []ipvs.Service{simple("10.96.0.2:80", "10.1.0.7:80"), simple("10.96.0.6:80")}, Drop: []ipvs.Key{simple("10.96.0.7:80").Key}}
@@ -299,6 +307,23 @@ func TestErrors(t *testing.T) {
 
 	_, err = c.Sync(t.Context(), ipvs.State{Services: []ipvs.Service{{Key: ipvs.Key{Protocol: 1}}}})
 	require.ErrorContains(t, err, "ipvs: sync: services[0].protocol: 1 is not tcp, udp or sctp\nservices[0].address: no address")
+
+	// A plan may be of states that nobody validated.
+	bad.Persistence = ipvs.Persistence{Timeout: time.Minute, Prefix: 40}
+	ping := ipvs.Service{Key: ipvs.Key{Protocol: 1, Address: bad.Address}}
+	err = c.Apply(t.Context(), ipvs.Diff(ipvs.State{}, ipvs.State{Services: []ipvs.Service{ping, bad, bad}}))
+	require.EqualError(t, err, "ipvs: apply: changes[0].protocol: 1 is not tcp, udp or sctp\nchanges[1].persistence.prefix: 40 is not between 1 and 32\n"+
+		"changes[2].persistence.prefix: 40 is not between 1 and 32\nchanges[2]: tcp 10.96.0.1:80 is changes[1] already")
+	for _, err := range []error{
+		func() error { _, err := c.Stats(t.Context(), good.Key, ipvs.Key{Mark: 1}); return err }(),
+		c.Zero(t.Context(), good.Key, ipvs.Key{Mark: 1}),
+	} {
+		require.ErrorContains(t, err, "keys[1].family: 0 is neither ipv4 nor ipv6")
+	}
+	_, err = c.Drain(t.Context(), ipvs.Key{Protocol: ipvs.TCP}, netip.AddrPort{}, 0)
+	require.ErrorContains(t, err, "keys[0].address: no address")
+	require.EqualError(t, c.StopDaemon(t.Context(), 3), "ipvs: remove daemon: 3 is neither master nor backup")
+	requireIPVSADM(t, ns, ipvs.State{Services: []ipvs.Service{good}})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -4,6 +4,7 @@ package ipvs_test
 
 import (
 	"net/netip"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -94,4 +95,28 @@ func TestRanges(t *testing.T) {
 	require.NoError(t, all.SyncRanges(t.Context(), nil))
 	err = mine.SyncRanges(t.Context(), []ipvs.Range{{Prefix: netip.MustParsePrefix("10.96.0.0/16"), Source: netip.MustParseAddr("192.0.2.99"), Open: true}})
 	require.ErrorContains(t, err, "is 192.0.2.99 an address of this machine?")
+}
+
+// TestRangesInTurn: calls of one client do not get into each other's way.
+func TestRangesInTurn(t *testing.T) {
+	nstest.Require(t, nstest.IPVS)
+	nstest.Leaks(t)
+	c := newClient(t, nstest.New(t), ipvs.Everything())
+	want := []ipvs.Range{{Prefix: netip.MustParsePrefix("10.97.0.0/16")}, {Prefix: netip.MustParsePrefix("fd97::/64")}}
+	var callers sync.WaitGroup
+	for i := range 4 {
+		callers.Go(func() {
+			for range 4 {
+				if err := c.SyncRanges(t.Context(), want[:2*(i%2)]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	callers.Wait()
+	require.NoError(t, c.SyncRanges(t.Context(), want))
+	have, err := c.Ranges(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, have)
+	require.NoError(t, c.SyncRanges(t.Context(), nil))
 }

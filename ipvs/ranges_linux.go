@@ -72,6 +72,10 @@ func (c *Client) syncRanges(ctx context.Context, want []Range) error {
 	if err := c.owns.checkRanges(want); err != nil {
 		return opError("sync", "ranges", err)
 	}
+	if err := c.take(ctx); err != nil {
+		return opError("sync", "ranges", err)
+	}
+	defer c.give()
 	want = slices.Clone(want)
 	sortRanges(want)
 	routes, err := rtnl.Open(c.ns)

@@ -2,7 +2,9 @@ package ipvs
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -126,6 +128,7 @@ func (c *conn) collect(expect int, each func(payload []byte) error) error {
 
 func (r *reader) readServices(keep func(Key) bool) error {
 	r.request(cmdGetService, flagDump, Key{})
+	r.print = 0
 	if err := r.collect(slots, func(payload []byte) error { return r.addService(payload, keep) }); err != nil {
 		return err
 	}
@@ -136,6 +139,16 @@ func (r *reader) readServices(keep func(Key) bool) error {
 		r.stats = pick(r.stats, order)
 	}
 	return nil
+}
+
+// print adds a key to the hash of a list.
+func (k Key) print(h uint64) uint64 {
+	a := k.Address.Addr().As16()
+	for _, part := range [...]uint64{binary.NativeEndian.Uint64(a[:8]), binary.NativeEndian.Uint64(a[8:]),
+		uint64(k.Mark)<<32 | uint64(k.Address.Port())<<16 | uint64(k.Protocol)<<8 | uint64(k.Family)} {
+		h = bits.RotateLeft64(h^part, 29) * 0x9e3779b97f4a7c15
+	}
+	return h
 }
 
 func (r *reader) addService(payload []byte, keep func(Key) bool) error {
@@ -152,6 +165,7 @@ func (r *reader) addService(payload []byte, keep func(Key) bool) error {
 	if err := decodeService(b, s, stats); err != nil {
 		return err
 	}
+	r.print = s.Key.print(r.print)
 	if !keep(s.Key) {
 		r.services = r.services[:len(r.services)-1]
 		return nil

@@ -78,6 +78,11 @@ func TestConcurrentWriters(t *testing.T) {
 	defer writers.Wait()
 	end := sync.OnceFunc(func() { close(stop) })
 	defer end()
+	var batches [2]ipvs.Change // hundreds at once: they leave much out of listings
+	for i := range 200 {
+		s := simple(fmt.Sprintf("10.96.%d.%d:80", i/100, i%100+1))
+		batches[0].Set, batches[1].Drop = append(batches[0].Set, s), append(batches[1].Drop, s.Key)
+	}
 	var writes int
 	writers.Go(func() {
 		for i := 0; ; i++ {
@@ -86,29 +91,85 @@ func TestConcurrentWriters(t *testing.T) {
 				return
 			default:
 			}
-			key := simple(fmt.Sprintf("10.96.%d.%d:80", i/200%8, i%200+1), "10.1.0.1:80")
-			change := ipvs.Change{Set: []ipvs.Service{key}}
-			if i/200%2 == 1 {
-				change = ipvs.Change{Drop: []ipvs.Key{simple(fmt.Sprintf("10.96.%d.%d:80", (i/200-1)%8, i%200+1)).Key}}
-			}
-			if _, err := other.Update(t.Context(), change); err != nil {
+			if _, err := other.Update(t.Context(), batches[i%2]); err != nil {
 				t.Error(err)
 				return
 			}
 			writes++
 		}
 	})
-	for range 8 {
-		have, err := newClient(t, ns, owns("10.97.0.0/16")).Read(t.Context())
+	for range 12 {
+		fresh, ignorant := newClient(t, ns, owns("10.97.0.0/16")), newClient(t, ns, owns("10.97.0.0/16"))
+		have, err := fresh.Read(t.Context())
 		require.NoError(t, err)
 		require.True(t, ipvs.Diff(want, have).Empty(), ipvs.Diff(want, have).String())
 		p, err := mine.Sync(t.Context(), want)
 		require.NoError(t, err)
 		require.True(t, p.Empty(), p.String())
+		for _, c := range []*ipvs.Client{ignorant, mine} {
+			stats, err := c.Stats(t.Context())
+			require.NoError(t, err)
+			require.Len(t, stats, len(want.Services))
+		}
+		foreign, err := other.Foreign(t.Context())
+		require.NoError(t, err)
+		require.Len(t, foreign, len(want.Services))
 	}
 	end()
 	writers.Wait()
-	require.Greater(t, writes, 20)
+	require.Greater(t, writes, 5)
+}
+
+// TestRivals: two clients that own the same make different states of it, at the same time. None of them fails, and who is last has it all.
+func TestRivals(t *testing.T) {
+	nstest.Require(t, nstest.IPVS)
+	nstest.Leaks(t)
+	ns := nstest.New(t)
+	c, rival := newClient(t, ns, ipvs.Everything()), newClient(t, ns, ipvs.Everything())
+	var want ipvs.State
+	for i := range 60 {
+		want.Services = append(want.Services, simple(fmt.Sprintf("10.97.0.%d:80", i+1), "10.1.0.1:80", "10.1.0.2:80", "10.1.0.3:80"))
+	}
+	want = want.Canonical()
+	stop := make(chan struct{})
+	var writers sync.WaitGroup
+	defer writers.Wait()
+	end := sync.OnceFunc(func() { close(stop) })
+	defer end()
+	writers.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-time.After(200 * time.Microsecond):
+			}
+			s := simple(fmt.Sprintf("10.97.0.%d:80", i*7%60+1), "10.1.0.2:80", fmt.Sprintf("10.2.0.%d:80", i%5+1))
+			change := ipvs.Change{Set: []ipvs.Service{s}}
+			if i%2 == 1 {
+				change = ipvs.Change{Drop: []ipvs.Key{s.Key}}
+			}
+			if _, err := rival.Update(t.Context(), change); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for i := range 8 {
+		_, err := c.Sync(t.Context(), want)
+		require.NoError(t, err)
+		_, err = c.Read(t.Context())
+		require.NoError(t, err)
+		_, err = c.Update(t.Context(), ipvs.Change{Set: want.Services[:30], Drop: []ipvs.Key{want.Services[30+i].Key}})
+		require.NoError(t, err)
+	}
+	end()
+	writers.Wait()
+	_, err := c.Sync(t.Context(), want)
+	require.NoError(t, err)
+	have, err := c.Read(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, want, have)
+	requireIPVSADM(t, ns, want)
 }
 
 // TestManyRefusals makes nearly every second request of several datagrams fail: each failure is named, the others are done. The kernel

@@ -10,33 +10,50 @@ import (
 )
 
 func (c *Client) stats(ctx context.Context, keys []Key) ([]ServiceStats, error) {
+	if err := checkKeys(keys...); err != nil {
+		return nil, opError("read", "", err)
+	}
 	if err := c.take(ctx); err != nil {
 		return nil, opError("read", "", err)
 	}
 	defer c.give()
-	var r *reader
-	var err error
-	switch {
-	case len(keys) == 0:
-		r, err = c.conn.list(ctx, c.owns.Contains, true)
-	case len(keys) <= checkSingly:
-		keys = slices.Clone(keys)
-		slices.SortFunc(keys, Key.Compare)
-		r, err = c.conn.some(ctx, slices.Compact(keys), true)
-	default:
-		wanted := make(map[Key]bool, len(keys))
-		for _, k := range keys {
-			wanted[k] = true
+	keys = slices.Clone(keys)
+	slices.SortFunc(keys, Key.Compare)
+	keys = slices.Compact(keys)
+	var all []ServiceStats
+	if len(keys) == 0 || len(keys) > checkSingly {
+		keep := c.owns.Contains
+		if len(keys) > 0 {
+			keep = func(k Key) bool {
+				_, found := slices.BinarySearchFunc(keys, k, Key.Compare)
+				return found
+			}
 		}
-		r, err = c.conn.list(ctx, func(k Key) bool { return wanted[k] }, true)
+		r, err := c.conn.list(ctx, keep, true)
+		if err != nil {
+			return nil, opError("read", "", err)
+		}
+		all = r.stats
+		if keys, err = c.missing(ctx, keep, State{r.services}); err != nil {
+			return nil, opError("read", "", err)
+		}
 	}
+	if len(keys) == 0 {
+		return all, nil
+	}
+	r, err := c.conn.some(ctx, keys, true)
 	if err != nil {
 		return nil, opError("read", "", err)
 	}
-	return r.stats, nil
+	all = append(all, r.stats...)
+	slices.SortFunc(all, func(a, b ServiceStats) int { return a.Key.Compare(b.Key) })
+	return all, nil
 }
 
 func (c *Client) zero(ctx context.Context, keys []Key) error {
+	if err := checkKeys(keys...); err != nil {
+		return opError("zero", "", err)
+	}
 	if err := c.take(ctx); err != nil {
 		return opError("zero", "", err)
 	}
@@ -44,13 +61,11 @@ func (c *Client) zero(ctx context.Context, keys []Key) error {
 	if len(keys) == 0 && c.owns.everything() {
 		return opError("zero", "", c.conn.command(ctx, cmdZero, func(*encoder) {}))
 	}
-	if len(keys) == 0 {
-		s, err := c.once(ctx)
-		if err != nil {
+	named := len(keys) > 0
+	if !named {
+		var err error
+		if keys, err = c.allKeys(ctx, c.owns.Contains); err != nil {
 			return opError("zero", "", err)
-		}
-		for i := range s.Services {
-			keys = append(keys, s.Services[i].Key)
 		}
 	}
 	var faults []error
@@ -72,6 +87,9 @@ func (c *Client) zero(ctx context.Context, keys []Key) error {
 		err := c.conn.collect(1, func([]byte) error { return nil })
 		var refused *kernelError
 		if errors.As(err, &refused) && refused.errno == unix.ESRCH {
+			if !named {
+				continue // somebody removed it meanwhile
+			}
 			faults = append(faults, &OpError{Op: "zero", Object: k.String(), Err: explain(cmdGetService, nil, refused)})
 			continue
 		}
@@ -99,20 +117,8 @@ func (c *Client) foreign(ctx context.Context) ([]Key, error) {
 		return nil, opError("read", "", err)
 	}
 	defer c.give()
-	stop, err := c.conn.bound(ctx)
-	if err != nil {
-		return nil, opError("read", "", err)
-	}
-	defer stop()
-	r := &reader{conn: c.conn}
-	if err := r.readServices(func(k Key) bool { return !c.owns.Contains(k) }); err != nil {
-		return nil, opError("read", "", c.conn.cause(ctx, err))
-	}
-	keys := make([]Key, len(r.services))
-	for i := range r.services {
-		keys[i] = r.services[i].Key
-	}
-	return keys, nil
+	keys, err := c.allKeys(ctx, func(k Key) bool { return !c.owns.Contains(k) })
+	return keys, opError("read", "", err)
 }
 
 func (c *Client) info(ctx context.Context) (Info, error) {

@@ -13,17 +13,22 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 		return Plan{}, opError("update", "", err)
 	}
 	defer c.give()
-	var did Plan
+	did, err := c.change(ctx, change)
+	return did, opError("update", "", err)
+}
+
+// change does what is wanted of the named services, again for those that others change at the same time.
+func (c *Client) change(ctx context.Context, wanted Change) (did Plan, err error) {
 	var contradicted map[Key]bool // nil: all
 	for range syncTries {
-		changes, err := c.prepare(ctx, &change, contradicted)
+		changes, err := c.prepare(ctx, &wanted, contradicted)
 		if err != nil {
-			return did, opError("update", "", err)
+			return did, err
 		}
 		done, again, err := c.write(ctx, changes)
 		did = did.and(done)
 		if err != nil {
-			return did, opError("update", "", err)
+			return did, err
 		}
 		if len(again) == 0 {
 			c.remember(done)
@@ -34,7 +39,7 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 			contradicted[f.key] = true
 		}
 	}
-	return did, opError("update", "", ErrUnstable)
+	return did, ErrUnstable
 }
 
 // prepare compares what is wanted with what is known, or read where nothing is known, and returns what differs, sorted. Unless only is nil
@@ -43,7 +48,7 @@ func (c *Client) prepare(ctx context.Context, wanted *Change, only map[Key]bool)
 	changes := make([]change, 0, len(wanted.Set)+len(wanted.Drop))
 	compare := func(k Key, want *Service) error {
 		have, sure := c.known.lookup(k)
-		if !sure {
+		if !sure || have == nil && want == nil { // somebody may have made what shall go
 			var err error
 			if have, err = c.conn.get(ctx, k); err != nil {
 				return err
@@ -51,6 +56,9 @@ func (c *Client) prepare(ctx context.Context, wanted *Change, only map[Key]bool)
 		}
 		switch {
 		case have == nil && want == nil:
+			if !sure {
+				c.known.note(k, nil)
+			}
 		case have != nil && want != nil && sameService(have, want):
 			c.known.note(k, have)
 		default:
