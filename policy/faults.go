@@ -45,21 +45,58 @@ func (f *faults) add(path, format string, args ...any) {
 
 func (f *faults) join() error { return errors.Join(f.errs...) }
 
-// The syntax of names: RFC 1123 labels and subdomains, RFC 6335 service names, and Kubernetes' own label keys and values.
-var (
-	labelValue    = regexp.MustCompile(`^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$`)
-	labelName     = regexp.MustCompile(`^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$`)
-	dnsLabel      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
-	dnsSubdomain  = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
-	portName      = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`)
-	domainPattern = regexp.MustCompile(`^(\*\.)?([a-zA-z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$`) // A-z is the CRD's
+// The syntax of names: RFC 1123 labels and subdomains, RFC 6335 service names, and Kubernetes' own label keys and values. Most of what
+// there is to look at in a State is such names: they are looked at by hand.
+const (
+	maxLabel     = 63
+	maxSubdomain = 253
+	maxPortName  = 15
 )
+
+// lower and letters say which characters names have at their ends, and within with what else.
+func lower(c byte) bool   { return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' }
+func letters(c byte) bool { return lower(c) || c >= 'A' && c <= 'Z' }
+
+func isName(s string, most int, end func(byte) bool, within string) bool {
+	if s == "" || len(s) > most || !end(s[0]) || !end(s[len(s)-1]) {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if !end(s[i]) && strings.IndexByte(within, s[i]) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func isDNSLabel(s string) bool   { return isName(s, maxLabel, lower, "-") }
+func isLabelName(s string) bool  { return isName(s, maxLabel, letters, "-_.") }
+func isLabelValue(s string) bool { return s == "" || isLabelName(s) }
+func isPortName(s string) bool   { return isName(s, maxPortName, lower, "-") }
+
+func isSubdomain(s string) bool {
+	if len(s) > maxSubdomain {
+		return false
+	}
+	for {
+		label, rest, more := strings.Cut(s, ".")
+		if !isName(label, maxSubdomain, lower, "-") {
+			return false
+		}
+		if !more {
+			return true
+		}
+		s = rest
+	}
+}
+
+var domainPattern = regexp.MustCompile(`^(\*\.)?([a-zA-z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.)+[a-zA-z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?\.?$`) // A-z is the CRD's
 
 func (f *faults) subdomain(path, s string) {
 	switch {
 	case s == "":
 		f.add(path, "is required")
-	case len(s) > 253 || !dnsSubdomain.MatchString(s):
+	case !isSubdomain(s):
 		f.add(path, "%q is no DNS subdomain: lower case letters, digits, '-' and '.', at most 253 characters (RFC 1123)", s)
 	}
 }
@@ -68,7 +105,7 @@ func (f *faults) namespace(path, s string) {
 	switch {
 	case s == "":
 		f.add(path, "is required")
-	case !dnsLabel.MatchString(s):
+	case !isDNSLabel(s):
 		f.add(path, "%q is no DNS label: lower case letters, digits and '-', at most 63 characters (RFC 1123)", s)
 	}
 }
@@ -78,13 +115,13 @@ func (f *faults) labelKey(path, key string) {
 	if !found {
 		prefix, name = "", key
 	}
-	if found && (len(prefix) > 253 || !dnsSubdomain.MatchString(prefix)) || !labelName.MatchString(name) {
+	if found && !isSubdomain(prefix) || !isLabelName(name) {
 		f.add(path, "%q is no label key: a name of at most 63 letters, digits, '-', '_' and '.', after an optional DNS subdomain and '/'", key)
 	}
 }
 
 func (f *faults) labelValue(path, value string) {
-	if !labelValue.MatchString(value) {
+	if !isLabelValue(value) {
 		f.add(path, "%q is no label value: at most 63 letters, digits, '-', '_' and '.', first and last a letter or digit", value)
 	}
 }
@@ -126,7 +163,7 @@ func (f *faults) portNumber(path string, n int32) {
 }
 
 func (f *faults) portName(path, s string) {
-	if !portName.MatchString(s) || strings.Contains(s, "--") || !strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyz") {
+	if !isPortName(s) || strings.Contains(s, "--") || !strings.ContainsAny(s, "abcdefghijklmnopqrstuvwxyz") {
 		f.add(path, "%q is no port name: at most 15 lower case letters, digits and single '-', with a letter (RFC 6335)", s)
 	}
 }

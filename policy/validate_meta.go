@@ -52,13 +52,16 @@ func (f *faults) metadata(path string, m *Meta, namespaced bool) {
 }
 
 func (f *faults) labels(path string, labels map[string]string) {
+	if f.silent { // in any order
+		for k, v := range labels {
+			f.labelKey(path, k)
+			f.labelValue(path, v)
+		}
+		return
+	}
 	for _, k := range slices.Sorted(maps.Keys(labels)) {
 		f.labelKey(path, k)
-		at := ""
-		if !f.silent {
-			at = path + "[" + k + "]"
-		}
-		f.labelValue(at, labels[k])
+		f.labelValue(path+"["+k+"]", labels[k])
 	}
 }
 
