@@ -36,6 +36,10 @@ type Client struct {
 	bridges bridges
 }
 
+// layoutVersion is the table's comment. Another one is for a layout whose sets are others under the same names: a table that has not this
+// one is made anew.
+const layoutVersion = "podplumb policy, layout 2"
+
 // tries bounds how often a change is planned again because others changed the ruleset meanwhile.
 const tries = 10
 
@@ -55,7 +59,7 @@ func newClient(c Config) (*Client, error) {
 		unix.Close(ns)
 		return nil, &OpError{Op: "new", Err: err}
 	}
-	table := &nft.Table{Family: nft.FamilyInet, Name: c.Table, Comment: "podplumb policy"}
+	table := &nft.Table{Family: nft.FamilyInet, Name: c.Table, Comment: layoutVersion}
 	return &Client{config: c, table: table, ns: ns, conn: conn, canOwn: !c.Shared}, nil
 }
 
@@ -166,7 +170,10 @@ func (c *Client) sync(ctx context.Context, want State) (Plan, error) {
 	}
 	c.hold(w)
 	if !p.Empty() {
-		err = c.cut(ctx, w)
+		if p.table == 0 {
+			err = c.sweepCounts(ctx, w)
+		}
+		err = errors.Join(err, c.cut(ctx, w))
 	}
 	return p, c.fail("sync", errors.Join(err, c.seen(ctx, w, nil)))
 }
@@ -206,7 +213,7 @@ func (c *Client) update(ctx context.Context, op string, change Change) (Plan, er
 		return Plan{}, c.fail(op, err)
 	}
 	c.hold(w)
-	return p, c.fail(op, errors.Join(c.cutSoon(w, touched), c.seenOf(ctx, w, change.Set.Pods)))
+	return p, c.fail(op, errors.Join(c.forgetCounts(ctx, w), c.cutSoon(w, touched), c.seenOf(ctx, w, change.Set.Pods)))
 }
 
 // seenOf is seen for the addresses of pods that changed.

@@ -66,6 +66,7 @@ type transaction struct {
 	most  int // bytes
 	// pending are elements of one set that are not written yet.
 	pending []nft.Element
+	bytes   []byte // of pending
 	err     error
 	// create and takeOver say what the first batch does to the table.
 	create, takeOver bool
@@ -76,7 +77,7 @@ const part = 3
 
 // firstPart is how far a batch of a new table grows. Nothing leads to what is new, and until all is there no packet meets it: nothing is
 // gained by memory for all of it at once, here and in the kernel.
-const firstPart = 200 << 10
+const firstPart = 128 << 10
 
 // more makes room for more.
 func (t *transaction) more() {
@@ -142,12 +143,6 @@ func (t *transaction) grow(p Plan) {
 			t.batch.AddSet(table, ch.Want)
 		}
 	}
-	fresh := p.newSets()
-	for _, e := range p.elements {
-		if fresh[e.set.def.Name] && !e.set.def.Verdict {
-			t.elements(e)
-		}
-	}
 	for _, ch := range p.chains {
 		if ch.Have == nil && ch.Want.hook == nil {
 			t.more()
@@ -158,6 +153,13 @@ func (t *transaction) grow(p Plan) {
 		if ch.Have == nil && ch.Want.hook == nil {
 			t.more()
 			t.batch.AddRules(table, nftChain(ch.Key, ch.Want))
+		}
+	}
+	// After the rules: for each that asks a map the kernel looks at all that is in it by then.
+	fresh := p.newSets()
+	for _, e := range p.elements {
+		if fresh[e.set.def.Name] && !e.set.def.Verdict {
+			t.elements(e)
 		}
 	}
 }
@@ -218,7 +220,9 @@ func (t *transaction) elements(e elementChanges) {
 const chunk = 512
 
 func (t *transaction) element(s *set, key, value string, write func(*nft.Table, *nft.Set, []nft.Element)) {
-	if t.pending = append(t.pending, s.element(key, value)); len(t.pending) == chunk {
+	var e nft.Element
+	e, t.bytes = s.elementIn(t.bytes, key, value)
+	if t.pending = append(t.pending, e); len(t.pending) == chunk {
 		t.elementsDone(s, write)
 	}
 }
@@ -227,7 +231,7 @@ func (t *transaction) elementsDone(s *set, write func(*nft.Table, *nft.Set, []nf
 	if len(t.pending) > 0 {
 		t.more()
 		write(t.c.table, s.def, t.pending)
-		t.pending = t.pending[:0]
+		t.pending, t.bytes = t.pending[:0], t.bytes[:0]
 	}
 }
 

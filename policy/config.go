@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/podplumb/podplumb/netns"
+
+	"github.com/podplumb/podplumb/internal/nft"
 )
 
 // Config says where a Client works, what it owns and how it refuses. The zero Config works, and enforces the policies of every pod of
@@ -48,7 +50,8 @@ type Config struct {
 
 	// Mark is the run of bits of the packet mark that carries a number from one rule to the next while the first packet of a pod's
 	// connection is judged; they are zero then, and other bits are kept. It must be contiguous, eight bits or more, and include bit 31;
-	// zero is 0xffff0000. It bounds the number of different profiles of a direction and address family.
+	// zero is 0xffff0000. It bounds the number of different profiles of a direction and address family, and with 16 bits or more that of
+	// different selectors of peers.
 	Mark uint32
 
 	// Shared leaves the table without an owner. By default, where the kernel can (6.9 and later), the table belongs to the Client's
@@ -100,6 +103,11 @@ func (c *Config) complete() error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+// marked holds while the mark has a number: the packet is a pod's, and nothing has allowed it yet.
+func (c *Config) marked() nft.Stmt {
+	return nft.Any{Field: nft.MetaMark, Bits: c.Mark}
 }
 
 // shift is where the number stands in the mark.

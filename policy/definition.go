@@ -18,16 +18,19 @@ func definition(name string) *nft.Set {
 				}
 			}
 		}
-		for _, s := range []*wantSet{selfSet(f), ownSet(f), knownSet(f)} {
+		for _, s := range []*wantSet{selfSet(f), ownSet(f), knownSet(f), memberSet(f), blockCounts(f), selectCounts(f)} {
 			if s.def.Name == name {
 				return s.def
 			}
 		}
-		if kind == "blocks"+suffix(f) {
-			_, text, _ := strings.Cut(name, "-")
-			if bits, err := strconv.Atoi(text); err == nil && bits > 0 && bits <= familyBits[f] {
-				return blockSet(f, bits).def
-			}
+		_, text, _ := strings.Cut(name, "-")
+		n, err := strconv.Atoi(text)
+		switch {
+		case err != nil:
+		case kind == "blocks"+suffix(f) && n > 0 && n <= familyBits[f]:
+			return blockSet(f, n).def
+		case kind == "selectors"+suffix(f) && n >= 0 && n < shards:
+			return selectSet(f, n).def
 		}
 		switch kind {
 		case "peers" + suffix(f):

@@ -26,6 +26,9 @@ func (c *Client) listCounters(ctx context.Context) ([]Counter, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
+	if err == nil {
+		err = c.addGathered(ctx, have)
+	}
 	if err != nil {
 		return nil, c.fail("counters", err)
 	}
@@ -33,6 +36,17 @@ func (c *Client) listCounters(ctx context.Context) ([]Counter, error) {
 	for name, use := range c.world.counters {
 		if n, ok := have[name]; ok {
 			list = append(list, Counter{By: use.by, Packets: n.Packets, Bytes: n.Bytes})
+			delete(have, name)
+		}
+	}
+	for _, use := range c.world.blocks {
+		for i := range use.entries {
+			by := use.rules.decision(use.d, use.entries[i].rule)
+			name := by.counter()
+			if n, ok := have[name]; ok {
+				list = append(list, Counter{By: by, Packets: n.Packets, Bytes: n.Bytes})
+				delete(have, name)
+			}
 		}
 	}
 	slices.SortFunc(list, func(a, b Counter) int {

@@ -49,7 +49,7 @@ func (p Plan) String() string {
 		lines = append(lines, plan.Line{Op: c.Op(), Object: "chain " + c.Key})
 	}
 	for _, s := range p.elements {
-		for _, c := range s.changes {
+		for _, c := range slices.SortedFunc(slices.Values(s.changes), byKey) {
 			value := c.Want
 			if value == nil {
 				value = c.Have
@@ -71,6 +71,7 @@ func Diff(have, want Ruleset) Plan {
 		p.table, p.name = plan.Remove, have.table
 	}
 	p.counters = changes(have.counters, want.counters)
+	slices.SortFunc(p.counters, byKey)
 	p.chains = changed(have.chains, want.chains, (*chain).equal)
 	p.sets = changed(definitions(have.sets), definitions(want.sets), func(a, b *nft.Set) bool { return a.String() == b.String() })
 	for _, name := range slices.Sorted(maps.Keys(want.sets)) {
@@ -79,6 +80,9 @@ func Diff(have, want Ruleset) Plan {
 			before = h.elements
 		}
 		list := changes(before, want.sets[name].elements)
+		if want.sets[name].def.Interval {
+			slices.SortFunc(list, byKey) // an end belongs to the beginning before it
+		}
 		if len(list) > 0 {
 			p.elements = append(p.elements, elementChanges{want.sets[name], list})
 		}
@@ -134,7 +138,7 @@ func (r *Ruleset) plan(j *journal, wasEmpty bool) Plan {
 			}
 		}
 		if len(e.changes) > 0 {
-			slices.SortFunc(e.changes, byKey[string])
+			slices.SortFunc(e.changes, byKey)
 			p.elements = append(p.elements, e)
 		}
 	}
@@ -147,26 +151,27 @@ func (r *Ruleset) plan(j *journal, wasEmpty bool) Plan {
 
 func byKey[T any](a, b plan.Change[string, T]) int { return strings.Compare(a.Key, b.Key) }
 
-// changes is plan.Diff for maps.
+// changes is plan.Diff for maps, in any order.
 func changes(have, want map[string]string) []plan.Change[string, string] {
-	var list []plan.Change[string, string]
-	if len(have) == 0 {
-		list = make([]plan.Change[string, string], 0, len(want))
-	}
+	list := make([]plan.Change[string, string], 0, max(0, len(want)-len(have)))
+	values := make([]string, 0, cap(list)) // one piece of memory for most
 	for key, w := range want {
 		h, ok := have[key]
-		if !ok {
-			list = append(list, plan.Change[string, string]{Key: key, Want: &w})
-		} else if h != w {
-			list = append(list, plan.Change[string, string]{Key: key, Have: &h, Want: &w})
+		if ok && h == w {
+			continue
 		}
+		values = append(values, w)
+		c := plan.Change[string, string]{Key: key, Want: &values[len(values)-1]}
+		if ok {
+			c.Have = &h
+		}
+		list = append(list, c)
 	}
 	for key, h := range have {
 		if _, ok := want[key]; !ok {
 			list = append(list, plan.Change[string, string]{Key: key, Have: &h})
 		}
 	}
-	slices.SortFunc(list, byKey[string])
 	return list
 }
 

@@ -23,14 +23,20 @@
 //	judge                      addresses of Config.Local that no pod has are cut off; both ends are asked
 //	egress4, ingress4, ...     address -> number -> chain of all that is asked of that pod in that direction
 //	peers4-..., ports4-...     addresses that selectors find, ports that pods give a name
-//	self4, own4, known4        pods to themselves, pods and nodes where several are enforced together, addresses that pods have
-//	blocks4-24, ...            policy . network . port -> counter of the rule, for each length of prefix
+//	self4, own4, known4        pods to themselves, pods and their nodes, addresses that pods have
+//	blocks4-24, ...            policy . network . port, for each length of prefix
+//	selectors4-17, members4    policy . port -> number of the peers, in 64 maps; number . address
+//	block-counts4, ...         policy . network . port and policy . port: what rules count, made by the first packet that they allow
+//
+// Of a NetworkPolicy's rules that allow networks, or three or more selectors, single ports, a packet is asked for all at once: they are
+// elements and not rules, which costs the kernel a tenth. Selectors are numbered for that by the bits of Config.Mark, of which it needs 16.
+// A set of counters holds 65,535; what more rules than that allow passes uncounted.
 //
 // Pods of whom the same is asked share a chain, and policies that select the same share a set; the names of both are made from what is in
 // them. So a Ruleset depends on the State alone: however it was reached, its text is the same. What changes often are elements of hash
 // sets and of maps from addresses to numbers, which cost the kernel a few microseconds, and a look at every chain of the namespace. A
 // combination of policies that no pod of the node had before is a new chain, for which the kernel looks at all profiles of the node once.
-// nft lists the table but cannot load what it lists: version 1.0.6 has no words for a shifted mark and for the constant in keys of blocks.
+// nft lists the table but cannot load what it lists: version 1.0.6 has no words for a shifted mark and for the constant in keys of elements.
 //
 // Destinations are judged after translation and sources before: services, NodePorts and masquerade of any make in front are seen through,
 // as are the packets of IPVS, which are never forwarded but received and sent. Source addresses are believed: that a pod has no other than

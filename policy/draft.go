@@ -16,6 +16,7 @@ type draft struct {
 	blocks   []*blocks
 	subs     []*draft // chains that it leads to
 	called   string   // its name, once it has one
+	cleared  bool     // the last rule has cleared the mark if the packet is allowed
 	scratch  []byte
 }
 
@@ -45,18 +46,12 @@ const (
 // draft writes the chain of a profile.
 func (r *recipe) draft(cfg *Config) *draft {
 	m := &draft{cfg: cfg, d: r.d, f: r.f}
-	m.add("", nft.ClearMark{Bits: cfg.Mark})
 	own, hasOwn := isOneOf(peerField(r.d, r.f), r.f, r.own)
-	if r.home {
+	if !r.shared {
 		set := ownSet(r.f)
 		own, hasOwn = condition{[]nft.Stmt{nft.In{Key: nft.Concat{subjectField(r.d, r.f), peerField(r.d, r.f)}, Set: set.def}}, []*wantSet{set}}, true
-	}
-	if hasOwn && r.d == ingress {
+	} else if hasOwn && r.d == ingress {
 		m.match(own, allow)
-	}
-	if !cfg.KeepLive {
-		stray := condition{stmts: []nft.Stmt{isProto(TCP), nft.Bits{Field: nft.TCPFlags, Mask: tcpFlags, Value: tcpSyn, Not: true}}}
-		m.deny(stray, Decision{Direction: directionOf(r.d), Reason: Midstream})
 	}
 	if r.open() {
 		return m
@@ -112,13 +107,18 @@ func (m *draft) rest(r *recipe, own condition, hasOwn bool) {
 	for _, p := range r.network {
 		by.Isolating = append(by.Isolating, p.key.name)
 	}
-	m.deny(condition{}, by)
+	// What entries allow has cleared the mark.
+	var still condition
+	if m.cleared {
+		still.stmts, m.cleared = []nft.Stmt{m.cfg.marked()}, false
+	}
+	m.deny(still, by)
 }
 
 // clauses writes policies of one tier; next is where Pass leads.
 func (m *draft) clauses(r *recipe, list []*rules, next nft.Stmt) {
 	for _, p := range list {
-		made := p.clauses(m.cfg, r.d, r.f, r.ports)
+		made := p.clauses(m.cfg, r)
 		m.rules, m.counters = slices.Grow(m.rules, len(made)+1), slices.Grow(m.counters, len(made)+1)
 		for i := range made {
 			c := &made[i]
@@ -126,6 +126,7 @@ func (m *draft) clauses(r *recipe, list []*rules, next nft.Stmt) {
 				m.count(c, next)
 				continue
 			}
+			m.onward()
 			m.rules = append(m.rules, c.rules...)
 			m.sets = append(m.sets, c.sets...)
 			if c.blocks == nil {
@@ -133,12 +134,21 @@ func (m *draft) clauses(r *recipe, list []*rules, next nft.Stmt) {
 				continue
 			}
 			m.blocks = append(m.blocks, c.blocks)
-			m.counters = append(m.counters, c.blocks.counters...)
+			m.cleared = true
 		}
 	}
 }
 
+// onward lets what the last rule has allowed go before there is another.
+func (m *draft) onward() {
+	if m.cleared {
+		m.cleared = false
+		m.add("", nft.MaskedIs{Of: nft.Masked{Of: nft.MetaMark, Mask: m.cfg.Mark}}, allow)
+	}
+}
+
 func (m *draft) add(text string, stmts ...nft.Stmt) {
+	m.onward()
 	r := nft.Rule{Stmts: stmts, Comment: text}
 	r, m.scratch = r.Sealed(m.scratch)
 	m.rules = append(m.rules, r)

@@ -100,7 +100,10 @@ func (i *interpreter) holds(stmt nft.Stmt) bool {
 		v, ok := i.value(s.Field)
 		return ok && (v[0]&s.Mask == s.Value) != s.Not
 	case nft.Any:
-		return false // nothing is known of the connection
+		return s.Field == nft.MetaMark && i.mark&s.Bits != 0 // nothing is known of the connection
+	case nft.MaskedIs:
+		v, ok := i.value(s.Of)
+		return ok && binary.NativeEndian.Uint32(v) == s.Value
 	case nft.PutMark:
 		key, ok := i.value(s.Value.Key)
 		if !ok {
@@ -114,16 +117,11 @@ func (i *interpreter) holds(stmt nft.Stmt) bool {
 	case nft.ClearMark:
 		i.mark &^= s.Bits
 		return true
-	case nft.CountIn:
-		key, ok := i.value(s.Key)
-		if !ok {
-			return false
+	case nft.CountFor:
+		if set := i.r.sets[s.Set.Name]; set == nil || !set.def.Counted {
+			panic("no counters " + s.Set.Name)
 		}
-		counter, ok := i.r.sets[s.Map.Name].elements[string(key)]
-		if _, there := i.r.counters[counter]; ok && !there {
-			panic("no counter " + counter)
-		}
-		return ok
+		return true
 	case nft.Count, nft.Limit, nft.Log:
 		return true
 	}
@@ -219,11 +217,11 @@ func (i *interpreter) load(l nft.Load) ([]byte, bool) {
 }
 
 // CompileAnyway compiles what Validate refuses too.
-func CompileAnyway(c Config, s State) Ruleset {
-	if err := c.complete(); err != nil {
-		panic(err)
-	}
-	w := newWorld(&c)
+func CompileAnyway(c Config, s State) Ruleset { return CompileNarrow(c, 0, s) }
+
+// CompileNarrow does it in a NarrowWorld.
+func CompileNarrow(c Config, numbers uint32, s State) Ruleset {
+	w := NarrowWorld(c, numbers).w
 	w.change(Change{Set: s})
 	if w.err != nil {
 		panic(w.err)
@@ -235,11 +233,30 @@ func CompileAnyway(c Config, s State) Ruleset {
 type World struct{ w *world }
 
 // NewWorld returns an empty one.
-func NewWorld(c Config) World {
+func NewWorld(c Config) World { return NarrowWorld(c, 0) }
+
+// NarrowWorld returns one with few numbers for peers, so that many want the same.
+func NarrowWorld(c Config, numbers uint32) World {
 	if err := c.complete(); err != nil {
 		panic(err)
 	}
-	return World{newWorld(&c)}
+	w := newWorld(&c)
+	for f := range w.numbers {
+		if numbers > 0 {
+			w.numbers[f] = newSlots(numbers)
+		}
+	}
+	return World{w}
+}
+
+// Gathered counts the entries that stand for rules with selectors.
+func (w World) Gathered() (n int) {
+	for _, use := range w.w.blocks {
+		if use.members != nil {
+			n += len(use.entries)
+		}
+	}
+	return n
 }
 
 // Change makes a change and returns its Plan.

@@ -41,7 +41,7 @@ func TestRestart(t *testing.T) {
 			p, err := second.Sync(within(t), want)
 			require.NoError(t, err)
 			require.Empty(t, p.String(), "nothing changed, so nothing is written")
-			require.Equal(t, withoutOwner(before), withoutOwner(nstest.Run(t, ns, "nft", "-a", "list", "ruleset")))
+			require.Equal(t, withoutOwner(t, before), withoutOwner(t, nstest.Run(t, ns, "nft", "-a", "list", "ruleset")))
 
 			want.Policies = want.Policies[1:]
 			want.Pods = want.Pods[:len(want.Pods)-1]
@@ -53,8 +53,10 @@ func TestRestart(t *testing.T) {
 }
 
 // withoutOwner removes the lines that say which process holds the table.
-func withoutOwner(s string) string {
-	_, rest, _ := strings.Cut(s, "comment \"podplumb policy\"")
+func withoutOwner(t *testing.T, s string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(s, "comment \"podplumb policy")
+	require.True(t, ok, s)
 	return rest
 }
 

@@ -198,7 +198,7 @@ func TestMatrix(t *testing.T) {
 	require.Empty(t, nstest.Run(t, c.node.NS, "nft", "list", "ruleset"))
 }
 
-// Networks of several lengths with single ports, which are entries of maps, and the counters that these lead to.
+// Networks of several lengths with single ports, which are entries of sets, and what they count.
 func TestBlocks(t *testing.T) {
 	needs(t)
 	c := newCluster(t)

@@ -11,14 +11,14 @@ import (
 //
 //	forward, output, input   known connections pass; what the host sends itself passes
 //	judge                    unknown addresses of the node are cut off; then both ends are asked
-//	egress, ingress          a pod reaches itself; address -> number (in the mark) -> chain of the profile
+//	egress, ingress          a pod reaches itself, its node reaches it; address -> number (in the mark) -> chain of the profile
 type layout struct {
 	cfg    *Config
 	sets   []*wantSet
 	leads  [directions][families]*setUse // address -> number of its profile
 	chains [directions][families]*setUse // number -> chain
 	self   [families]*setUse             // pods to themselves
-	own    [families]*setUse             // pods and the nodes they run on; nil where all are on the same
+	own    [families]*setUse             // pods and the nodes they run on
 	known  [families]*setUse             // addresses that pods have
 }
 
@@ -74,24 +74,17 @@ func (w *world) addLayout() {
 		w.useSet(s)
 		return w.sets[s.def.Name]
 	}
-	asks := [directions][]nft.Rule{}
 	for f := range families {
 		for d := range directions {
 			l.leads[d][f], l.chains[d][f] = use(leadSet(d, f)), use(chainSet(d, f))
 		}
-		l.self[f] = use(selfSet(f))
-		for d := range directions {
-			asks[d] = append(asks[d], rule(nft.In{Key: nft.Concat{saddr[f], daddr[f]}, Set: l.self[f].def}, allow), l.ask(d, f))
-		}
-		if w.cfg.Node == "" {
-			l.own[f] = use(ownSet(f))
-		}
+		l.self[f], l.own[f] = use(selfSet(f)), use(ownSet(f))
 		if w.fenced() {
 			l.known[f] = use(knownSet(f))
 		}
 	}
 	w.lay = l
-	known := rule(knownState, pass)
+	known, clearMark := rule(knownState, pass), rule(nft.ClearMark{Bits: w.cfg.Mark})
 	judge := []nft.Rule{rule(isICMP6(), jump("neighbours"))}
 	arrive := []nft.Rule{known, rule(isLoopback(), pass), rule(isICMP6(), jump("neighbours"))}
 	for d := range directions {
@@ -104,18 +97,49 @@ func (w *world) addLayout() {
 			}
 		}
 	}
-	judge = append(judge, rule(jump("egress")), rule(jump("ingress")))
-	arrive = append(arrive, rule(jump("egress")))
+	judge = append(judge, rule(jump("egress")), rule(jump("ingress")), clearMark)
+	arrive = append(arrive, rule(jump("egress")), clearMark)
 	w.base("forward", nft.Forward, priorityFilter, known, rule(jump("judge")))
 	w.base("output", nft.Output, priorityFilter, known, rule(isLocal(nft.FibSaddrType), pass), rule(jump("judge")))
 	w.base("input", nft.Input, priorityInput, arrive...)
 	w.rules.addChain("judge", nil, judge)
-	w.rules.addChain("egress", nil, asks[egress])
-	w.rules.addChain("ingress", nil, asks[ingress])
+	for d := range directions {
+		w.rules.addChain(dirName(d), nil, w.asks(d, clearMark))
+	}
 	w.rules.addChain("neighbours", nil, neighbours())
 	if w.cfg.Reject {
-		w.rules.addChain(refuseChain, nil, []nft.Rule{rule(isProto(TCP), nft.Reject{Reset: true}), rule(nft.Prohibit{})})
+		w.rules.addChain(refuseChain, nil, []nft.Rule{clearMark, rule(isProto(TCP), nft.Reject{Reset: true}), rule(nft.Prohibit{})})
 	}
+}
+
+// asks leads a direction's packets to the profiles of pods. The mark is the number of the profile for as long as nothing has allowed the
+// packet.
+func (w *world) asks(d int, clearMark nft.Rule) []nft.Rule {
+	l := w.lay
+	list := []nft.Rule{clearMark}
+	for f := range families {
+		list = append(list, rule(nft.In{Key: nft.Concat{saddr[f], daddr[f]}, Set: l.self[f].def}, allow))
+		if d == ingress {
+			list = append(list, rule(nft.In{Key: nft.Concat{daddr[f], saddr[f]}, Set: l.own[f].def}, allow))
+		}
+	}
+	for f := range families {
+		number := nft.PutMark{Value: nft.Mapped{Key: subjectField(d, f), Map: l.leads[d][f].def}, Shift: w.cfg.shift()}
+		list = append(list, nft.Rule{Stmts: []nft.Stmt{number}, Comment: "the other bits of the mark are kept"})
+	}
+	masked := nft.Masked{Of: nft.MetaMark, Mask: w.cfg.Mark}
+	list = append(list, rule(nft.MaskedIs{Of: masked}, allow))
+	if !w.cfg.KeepLive {
+		m := &draft{cfg: w.cfg, d: d}
+		stray := condition{stmts: []nft.Stmt{isProto(TCP), nft.Bits{Field: nft.TCPFlags, Mask: tcpFlags, Value: tcpSyn, Not: true}}}
+		m.deny(stray, Decision{Direction: directionOf(d), Reason: Midstream})
+		list = append(list, m.rules...)
+		w.useFixed(m.counters)
+	}
+	for f := range families {
+		list = append(list, rule(isFamily(f), nft.VMap{Key: masked, Map: l.chains[d][f].def}))
+	}
+	return list
 }
 
 func (w *world) dropLayout() {
@@ -125,7 +149,7 @@ func (w *world) dropLayout() {
 	for name := range w.rules.chains {
 		w.rules.dropChain(name)
 	}
-	w.unuseFence()
+	w.unuseFixed()
 	w.lay = nil
 }
 
@@ -133,14 +157,6 @@ func rule(stmts ...nft.Stmt) nft.Rule { return nft.Rule{Stmts: stmts} }
 
 func (w *world) base(name string, point nft.HookPoint, priority int32, rules ...nft.Rule) {
 	w.rules.addChain(name, &nft.Hook{Type: "filter", Point: point, Priority: priority}, rules)
-}
-
-// ask leads an address to its profile. The mark is written only when there is one, and cleared by the profile at once.
-func (l *layout) ask(d, f int) nft.Rule {
-	number := nft.PutMark{Value: nft.Mapped{Key: subjectField(d, f), Map: l.leads[d][f].def}, Shift: l.cfg.shift()}
-	r := rule(number, nft.VMap{Key: nft.Masked{Of: nft.MetaMark, Mask: l.cfg.Mark}, Map: l.chains[d][f].def})
-	r.Comment = "the other bits of the mark are kept"
-	return r
 }
 
 // fence cuts off the addresses of Local that no pod has.
@@ -163,21 +179,25 @@ func (w *world) fence(d, f int, use func(*wantSet) *setUse) []nft.Rule {
 	m := &draft{cfg: w.cfg, d: d, f: f}
 	local.stmts = append(local.stmts, nft.In{Key: field, Set: knownSet(f).def, Not: true})
 	m.deny(local, Decision{Direction: directionOf(d), Reason: Unknown})
-	for _, c := range m.counters {
-		if w.counters[c.name] == nil {
-			w.useCounter(c)
-			w.fences = append(w.fences, c.name)
-		}
-	}
+	w.useFixed(m.counters)
 	return m.rules
 }
 
-func (w *world) unuseFence() {
-	for _, name := range w.fences {
-		w.counters[name].refs--
-		w.idle.counters = append(w.idle.counters, name)
+// useFixed adds counters of the layout.
+func (w *world) useFixed(list []*wantCounter) {
+	for _, c := range list {
+		w.useCounter(c)
+		w.fixed = append(w.fixed, c.name)
 	}
-	w.fences = nil
+}
+
+func (w *world) unuseFixed() {
+	for _, name := range w.fixed {
+		if w.counters[name].refs--; w.counters[name].refs == 0 {
+			w.idle.counters = append(w.idle.counters, name)
+		}
+	}
+	w.fixed = nil
 }
 
 // isLoopback is what the host sends to itself.

@@ -47,11 +47,13 @@ func (c *Client) load(ctx context.Context) error {
 		}
 		def.Comment = text
 		s := &set{def: def}
+		if r.sets[name] = s; def.Counted {
+			continue // what packets have put there is nobody's want
+		}
 		err := c.conn.Elements(ctx, c.table, def, c.owned, func() { s.elements = map[string]string{} }, s.read)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		r.sets[name] = s
 	}
 	c.have = r
 	return nil
@@ -62,9 +64,6 @@ func (s *set) read(e *nft.Element) {
 	key, value := string(e.Key), string(e.Data)
 	if e.End {
 		key += rangeEnd
-	}
-	if e.Counts != "" {
-		value = e.Counts
 	}
 	if v := e.Verdict; v != nil {
 		value = v.Chain

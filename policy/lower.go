@@ -68,33 +68,66 @@ func comment(s string) string {
 	return s[:most-3] + "..."
 }
 
-// in is membership of an address in a set of peers.
-func (p peers) in(d, f int) condition {
-	var id, text []string
-	for i := range p.pods {
-		id = append(id, "p"+p.pods[i].identity())
-		text = append(text, p.pods[i].String())
+// peersOf is the set of the addresses of peers; nil when they are nobody.
+func (m *making) peersOf(p *peers, f int) *wantSet {
+	if len(p.pods)+len(p.nodes)+len(p.domains) == 0 {
+		return nil
 	}
-	for _, s := range p.nodes {
-		var b strings.Builder
-		s.identity(&b)
-		id = append(id, "n"+b.String())
-		text = append(text, "nodes "+s.String())
+	id := m.text[:0]
+	if len(p.pods) == 1 && len(p.nodes)+len(p.domains) == 0 {
+		id = p.pods[0].identity(append(id, 'p'))
+	} else {
+		id = append(id, p.identity()...)
 	}
-	for _, s := range p.domains {
-		s = strings.TrimSuffix(strings.ToLower(s), ".")
-		id = append(id, "d"+s)
-		text = append(text, "names "+s)
+	if p.any {
+		id = append(id, 'a')
 	}
-	slices.Sort(id)
+	m.text = id
+	if want := m.peers[f][string(id)]; want != nil {
+		return want
+	}
 	kind := "peers"
 	if p.any {
 		kind = "any-peers"
 	}
-	want := &wantSet{family: f, peers: &p, def: &nft.Set{
-		Name: kind + suffix(f) + "-" + digest(slices.Compact(id)...), Key: []nft.Expr{saddr[f]}, Comment: comment(oneOf(text)),
+	kept := *p
+	kept.pods = slices.Clone(p.pods)
+	want := &wantSet{family: f, peers: &kept, def: &nft.Set{
+		Name: kind + suffix(f) + "-" + digestOf(id), Key: []nft.Expr{saddr[f]}, Comment: comment(p.String()),
 	}}
-	return condition{[]nft.Stmt{nft.In{Key: peerField(d, f), Set: want.def}}, []*wantSet{want}}
+	m.peers[f][string(id)] = want
+	return want
+}
+
+// identity is a text that peers share exactly if they ask for the same.
+func (p *peers) identity() string {
+	var list []string
+	for i := range p.pods {
+		list = append(list, string(p.pods[i].identity([]byte{'p'})))
+	}
+	for _, s := range p.nodes {
+		list = append(list, string(s.identity([]byte{'n'})))
+	}
+	for _, s := range p.domains {
+		list = append(list, "d"+strings.TrimSuffix(strings.ToLower(s), "."))
+	}
+	slices.Sort(list)
+	return strings.Join(slices.Compact(list), "\n")
+}
+
+// String says who the peers are, for people.
+func (p *peers) String() string {
+	var text []string
+	for i := range p.pods {
+		text = append(text, p.pods[i].String())
+	}
+	for _, s := range p.nodes {
+		text = append(text, "nodes "+s.String())
+	}
+	for _, s := range p.domains {
+		text = append(text, "names "+strings.TrimSuffix(strings.ToLower(s), "."))
+	}
+	return oneOf(text)
 }
 
 // oneOf makes a set's comment the same whatever the order of what selects its members.

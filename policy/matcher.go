@@ -31,26 +31,34 @@ func (m *matching) matches(p *pod) bool {
 		(m.labels == nil || m.labels.Matches(p.Meta.Labels))
 }
 
-// identity is a text that two matchings share exactly if they ask for the same.
-func (m *matching) identity() string {
-	var b strings.Builder
-	b.WriteString(strconv.Quote(m.scope))
-	for _, s := range []*Selector{m.spaces, m.labels} {
-		b.WriteByte('|')
-		if s != nil {
-			s.identity(&b)
+// identity appends a text that two matchings share exactly if they ask for the same.
+func (m *matching) identity(b []byte) []byte {
+	b = strconv.AppendQuote(b, m.scope)
+	for _, s := range [...]*Selector{m.spaces, m.labels} {
+		if b = append(b, '|'); s != nil {
+			b = s.identity(b)
 		}
 	}
-	return b.String()
+	return b
 }
 
-func (s *Selector) identity(b *strings.Builder) {
-	for _, k := range slices.Sorted(maps.Keys(s.MatchLabels)) {
-		b.WriteString(strconv.Quote(k) + "=" + strconv.Quote(s.MatchLabels[k]) + ",")
+func (s *Selector) identity(b []byte) []byte {
+	label := func(k, v string) {
+		b = append(strconv.AppendQuote(append(strconv.AppendQuote(b, k), '='), v), ',')
+	}
+	if len(s.MatchLabels) == 1 {
+		for k, v := range s.MatchLabels {
+			label(k, v)
+		}
+	} else {
+		for _, k := range slices.Sorted(maps.Keys(s.MatchLabels)) {
+			label(k, s.MatchLabels[k])
+		}
 	}
 	for i := range s.MatchExpressions {
-		b.WriteString(s.MatchExpressions[i].identity() + ",")
+		b = append(append(b, s.MatchExpressions[i].identity()...), ',')
 	}
+	return b
 }
 
 func (r *Requirement) identity() string {
@@ -65,6 +73,9 @@ func (r *Requirement) identity() string {
 func (s *Selector) canonical() *Selector {
 	if s == nil || s.Empty() {
 		return nil
+	}
+	if len(s.MatchExpressions) == 0 {
+		return s
 	}
 	c := Selector{MatchLabels: s.MatchLabels}
 	for _, r := range s.MatchExpressions {
@@ -176,10 +187,12 @@ func (ms *matchers) of(p *pod) []*matcher {
 
 // acquire returns the matcher that asks for m, made if need be; release gives it back.
 func (w *world) acquire(m matching) *matcher {
-	key := m.identity()
-	got := w.matchers.byKey[key]
+	id := m.identity(w.making.text[:0])
+	w.making.text = id
+	got := w.matchers.byKey[string(id)]
 	if got == nil {
-		got = &matcher{matching: m, key: key, pods: map[*pod]struct{}{}, subjects: map[*rules]struct{}{}, members: map[*setUse]struct{}{}}
+		key := string(id)
+		got = &matcher{matching: m, key: key, pods: map[*pod]struct{}{}}
 		w.matchers.byKey[key] = got
 		for _, f := range m.under() {
 			if w.matchers.files[f] == nil {

@@ -31,6 +31,7 @@ type counterUse struct {
 type idle struct {
 	heads    []head
 	chains   []string
+	groups   []*setUse
 	sets     []string
 	counters []string
 	matchers []*matcher
@@ -71,10 +72,10 @@ func (w *world) find(a netip.Addr) (now place, drafts [directions]*draft) {
 				now.self = append(now.self, string(a.AsSlice())+string(b.AsSlice()))
 			}
 		}
-		if w.lay.own[f] != nil {
-			for _, b := range w.ownAddrs(owners[0], f) {
-				now.own = append(now.own, string(a.AsSlice())+string(b.AsSlice()))
-			}
+	}
+	for _, b := range w.ownAddrs(owners[0], f) {
+		if !slices.ContainsFunc(owners[1:], func(p *pod) bool { return !slices.Contains(w.ownAddrs(p, f), b) }) {
+			now.own = append(now.own, string(a.AsSlice())+string(b.AsSlice()))
 		}
 	}
 	return now, drafts
@@ -88,13 +89,8 @@ func (w *world) profile(owners []*pod, d, f int) *draft {
 		if r.open() {
 			continue
 		}
-		if len(owners) == 1 && w.lay.own[f] != nil {
-			r.home = true
-		} else {
-			r.own = w.ownAddrs(p, f)
-		}
 		if len(owners) > 1 {
-			r.ports = p.ports
+			r.shared, r.own, r.ports = true, w.ownAddrs(p, f), p.ports
 		}
 		list = append(list, w.made(&r))
 	}
@@ -284,6 +280,9 @@ func (w *world) sweep() {
 		}
 		delete(w.chains, name)
 		w.rules.dropChain(name)
+	}
+	for _, g := range w.idle.groups {
+		w.dropPeers(g)
 	}
 	for _, name := range w.idle.sets {
 		if s := w.sets[name]; s != nil && s.refs == 0 {

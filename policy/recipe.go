@@ -5,14 +5,14 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
+	"strconv"
 )
 
 // recipe is what the chain of a profile is made of: all that is asked of the packets of a pod in one direction and family.
 type recipe struct {
 	d, f     int
-	own      []netip.Addr // of the pods' node, sorted
-	home     bool         // the pods are of several nodes: which one is a pod's own is in a set
+	shared   bool         // the pod shares its address
+	own      []netip.Addr // of the node of a pod that shares its address, sorted; of others they are in a set
 	admin    []*rules     // in the order in which they are asked, as the others
 	network  []*rules
 	baseline []*rules
@@ -49,18 +49,18 @@ func (w *world) recipe(p *pod, d, f int) recipe {
 func (r *recipe) open() bool { return len(r.admin)+len(r.network)+len(r.baseline) == 0 }
 
 func (r *recipe) key() recipeKey {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d %d %v %t", r.d, r.f, r.own, r.home)
-	for _, list := range [][]*rules{r.admin, r.network, r.baseline} {
-		b.WriteByte('|')
+	var space [128]byte
+	b := append(space[:0], byte('0'+r.d), byte('0'+r.f))
+	for _, list := range [...][]*rules{r.admin, r.network, r.baseline} {
+		b = append(b, '|')
 		for _, p := range list {
-			fmt.Fprintf(&b, "%d ", p.revision)
+			b = append(strconv.AppendUint(b, p.revision, 10), ' ')
 		}
 	}
-	if r.ports != nil {
-		fmt.Fprintf(&b, "|%v", r.ports) // maps are printed sorted
+	if r.shared {
+		b = fmt.Appendf(b, "|%v|%v", r.own, r.ports) // maps are printed sorted
 	}
-	return recipeKey(b.String())
+	return recipeKey(b)
 }
 
 // ownAddrs returns the addresses of the pod's node in a family, sorted.

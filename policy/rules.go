@@ -16,6 +16,7 @@ type rules struct {
 	network  *NetworkPolicy
 	cluster  *ClusterNetworkPolicy
 	subject  *matcher
+	making   *making // of the world
 
 	made [directions][families]*[]clause // without resolved ports; made once
 }
@@ -25,7 +26,7 @@ type clause struct {
 	condition
 	action  Action
 	counter *wantCounter
-	blocks  *blocks    // instead of the counter, for what gather has made
+	blocks  *blocks    // instead of the counter, for what is gathered
 	rules   []nft.Rule // none for what passes: where to depends on the profile
 }
 
@@ -40,29 +41,35 @@ func (r *rules) applies(d int) bool {
 	return len(r.cluster.Spec.Ingress) > 0
 }
 
-// clauses returns the policy's clauses of a direction and family. With ports, named ports of an ingress rule are those.
-func (r *rules) clauses(cfg *Config, d, f int, ports map[namedPort]uint16) []clause {
-	if ports != nil && d == ingress {
-		return r.make(cfg, d, f, ports)
+// clauses returns the policy's clauses for a recipe. For a pod that shares its address, named ports of an ingress rule are its own, and
+// nothing is gathered.
+func (r *rules) clauses(cfg *Config, by *recipe) []clause {
+	d, f := by.d, by.f
+	if by.shared {
+		var ports map[namedPort]uint16
+		if d == ingress {
+			ports = by.ports
+		}
+		return r.make(cfg, d, f, ports, false)
 	}
 	if r.made[d][f] == nil {
-		list := r.make(cfg, d, f, nil)
+		list := r.make(cfg, d, f, nil, true)
 		r.made[d][f] = &list
 	}
 	return *r.made[d][f]
 }
 
-func (r *rules) make(cfg *Config, d, f int, ports map[namedPort]uint16) (list []clause) {
-	w := clauses{cfg: cfg, d: d, f: f}
+func (r *rules) make(cfg *Config, d, f int, ports map[namedPort]uint16, gathered bool) (list []clause) {
+	w := clauses{cfg: cfg, making: r.making, d: d, f: f, rules: r.making.rules[:0]}
 	switch {
 	case r.network != nil && d == ingress:
-		w.rules = make([]blockRule, 0, len(r.network.Spec.Ingress))
-		for i, rule := range r.network.Spec.Ingress {
+		for i := range r.network.Spec.Ingress {
+			rule := &r.network.Spec.Ingress[i]
 			r.networkRule(&w, i, rule.From, rule.Ports, ports)
 		}
 	case r.network != nil:
-		w.rules = make([]blockRule, 0, len(r.network.Spec.Egress))
-		for i, rule := range r.network.Spec.Egress {
+		for i := range r.network.Spec.Egress {
+			rule := &r.network.Spec.Egress[i]
 			r.networkRule(&w, i, rule.To, rule.Ports, ports)
 		}
 	default:
@@ -84,29 +91,37 @@ func (r *rules) make(cfg *Config, d, f int, ports map[namedPort]uint16) (list []
 			}
 			// What denies is for an address as soon as one of its pods is selected. An action of a later version denies, on the terms of one
 			// that does not.
-			w.add(action, counter, clusterPeers(d, f, rule.peers, rule.action == Deny), l)
+			w.add(action, counter, r.clusterPeers(d, f, rule.peers, rule.action == Deny), l)
 		}
 		return w.list
 	}
-	if ports == nil {
-		w.list = append(w.list, gather(d, f, r.key.name, w.rules)...)
-		w.seal(0)
+	if gathered {
+		g := gathering{making: r.making, rules: r, d: d, f: f}
+		w.list = g.gather(w.rules)
+		r.making.seal(w.list)
 	}
-	w.list = slices.Grow(w.list, len(w.rules))
 	for i := range w.rules {
 		b := &w.rules[i]
-		w.add(Accept, b.counter, b.conditions(d, f), b.all)
+		if from := b.conditions(d, f); len(from) > 0 {
+			w.add(Accept, w.counter(r, b.index, "", true, NetworkPolicyTier), from, b.all)
+		}
 	}
+	r.making.rules = w.rules
 	return w.list
 }
 
 // clauses is the clauses of a policy being made.
 type clauses struct {
-	cfg     *Config
-	d, f    int
-	list    []clause
-	rules   []blockRule // of a NetworkPolicy
-	scratch []byte
+	cfg    *Config
+	making *making
+	d, f   int
+	list   []clause
+	rules  []blockRule // of a NetworkPolicy
+}
+
+// decision is that of a NetworkPolicy's rule.
+func (r *rules) decision(d, i int) Decision {
+	return Decision{Allowed: true, Reason: ByRule, Direction: directionOf(d), Tier: NetworkPolicyTier, Policy: r.key.name, Rule: i, Peer: -1}
 }
 
 func (w *clauses) counter(r *rules, i int, name string, allows bool, tier Tier) *wantCounter {
@@ -131,16 +146,7 @@ func (w *clauses) add(action Action, counter *wantCounter, from []condition, por
 			w.list = append(w.list, c)
 		}
 	}
-	w.seal(first)
-}
-
-func (w *clauses) seal(first int) {
-	for i := range w.list[first:] {
-		rules := w.list[first+i].rules
-		for j := range rules {
-			rules[j], w.scratch = rules[j].Sealed(w.scratch)
-		}
-	}
+	w.making.seal(w.list[first:])
 }
 
 // networkRule takes in a rule of a NetworkPolicy: everyone if there are no peers.
@@ -149,9 +155,8 @@ func (r *rules) networkRule(w *clauses, i int, from []Peer, list []Port, ports m
 	if ports != nil {
 		l = l.resolve(ports)
 	}
-	counter := w.counter(r, i, "", true, NetworkPolicyTier)
 	if len(from) == 0 {
-		w.rules = append(w.rules, blockRule{everyone: true, all: l, counter: counter})
+		w.rules = append(w.rules, blockRule{everyone: true, index: i, all: l})
 		return
 	}
 	var found peers
@@ -170,10 +175,12 @@ func (r *rules) networkRule(w *clauses, i int, from []Peer, list []Port, ports m
 			found.pods = append(found.pods, matching{scope: r.key.name.Namespace, labels: p.PodSelector.canonical()})
 		}
 	}
-	w.rules = append(w.rules, split(w.f, found, blocks, l, counter))
+	b := split(w.f, i, blocks, l)
+	b.peers = r.making.peersOf(&found, w.f)
+	w.rules = append(w.rules, b)
 }
 
-func clusterPeers(d, f int, list []ClusterEgressPeer, deny bool) []condition {
+func (r *rules) clusterPeers(d, f int, list []ClusterEgressPeer, deny bool) []condition {
 	found := peers{any: deny}
 	var blocks []span
 	for i := range list {
@@ -199,13 +206,13 @@ func clusterPeers(d, f int, list []ClusterEgressPeer, deny bool) []condition {
 			found.domains = append(found.domains, p.DomainNames...)
 		}
 	}
-	return found.conditions(d, f, blocks)
+	return peerConditions(d, f, r.making.peersOf(&found, f), blocks)
 }
 
-// conditions returns one for the addresses that selectors find and one for those that are written down.
-func (p peers) conditions(d, f int, blocks []span) (list []condition) {
-	if len(p.pods)+len(p.nodes)+len(p.domains) > 0 {
-		list = append(list, p.in(d, f))
+// peerConditions returns one for the addresses that selectors find and one for those that are written down.
+func peerConditions(d, f int, found *wantSet, blocks []span) (list []condition) {
+	if found != nil {
+		list = append(list, condition{[]nft.Stmt{nft.In{Key: peerField(d, f), Set: found.def}}, []*wantSet{found}})
 	}
 	if c, ok := within(peerField(d, f), f, blocks); ok {
 		list = append(list, c)
@@ -264,9 +271,12 @@ func (w *world) setPolicy(key policyKey, network *NetworkPolicy, cluster *Cluste
 	var now *rules
 	if network != nil || cluster != nil {
 		w.revision++
-		now = &rules{key: key, revision: w.revision, network: network, cluster: cluster}
+		now = &rules{key: key, revision: w.revision, network: network, cluster: cluster, making: w.making}
 		if m, ok := now.subjects(); ok {
 			now.subject = w.acquire(m)
+			if now.subject.subjects == nil {
+				now.subject.subjects = map[*rules]struct{}{}
+			}
 			now.subject.subjects[now] = struct{}{}
 			each(now.subject.pods, w.unplace)
 		}

@@ -96,20 +96,26 @@ func (r *Ruleset) drop(s *set, key string) {
 
 // element is the kernel's form of a key and its value.
 func (s *set) element(key, value string) nft.Element {
-	e := nft.Element{Key: []byte(key)}
+	e, _ := s.elementIn(nil, key, value)
+	return e
+}
+
+// elementIn is element in the memory at the end of b, which it returns for the next.
+func (s *set) elementIn(b []byte, key, value string) (nft.Element, []byte) {
+	at := len(b)
+	b = append(append(b, key...), value...)
+	e := nft.Element{Key: b[at : at+len(key)]}
 	if s.def.Interval && strings.HasSuffix(key, rangeEnd) && len(key) == s.keySize()+1 {
 		e.Key, e.End = e.Key[:len(key)-1], true
-		return e
+		return e, b
 	}
 	switch {
-	case s.def.Counters:
-		e.Counts = value
 	case s.def.Verdict:
 		e.Verdict = &nft.Verdict{Code: nft.Goto, Chain: value}
 	case s.def.Map():
-		e.Data = []byte(value)
+		e.Data = b[at+len(key):]
 	}
-	return e
+	return e, b
 }
 
 func (s *set) keySize() int {

@@ -33,21 +33,27 @@ type world struct {
 	nameSets map[*setUse]struct{} // those that hold domain names' addresses
 	chains   map[string]*chainUse
 	counters map[string]*counterUse
-	blocks   map[netip.Addr]*blocksUse // by id
+	blocks   map[netip.Addr]*blocksUse    // by id
+	counting map[netip.Addr]*blocksUse    // by the id of the counters
+	groups   [families]map[string]*setUse // peers that entries refer to
+	numbers  [families]*slots             // of groups
 	recipes  map[recipeKey]*draft
 	keys     map[string][]recipeKey // by the chain's name
 	slots    [directions][families]*slots
 	heads    [directions][families]map[string]map[netip.Addr]struct{} // chain -> addresses that are led to it
 	placed   map[netip.Addr]place
 	lay      *layout  // nil: no table
-	fences   []string // counters of the layout
+	fixed    []string // counters of the layout
 
-	unplaced map[netip.Addr]struct{} // addresses whose profiles are to be found anew
-	unled    map[netip.Addr]struct{} // addresses whose numbers are to be written anew
-	touched  map[netip.Addr]struct{} // addresses that connections may be cut of; nil when nobody asks
-	idle     idle
-	revision uint64 // counts policies
-	err      error
+	unplaced  map[netip.Addr]struct{} // addresses whose profiles are to be found anew
+	unled     map[netip.Addr]struct{} // addresses whose numbers are to be written anew
+	unwritten []*blocksUse            // entries whose values are to be written
+	spent     []*blocks               // entries that are gone, whose counters may be there
+	making    *making
+	touched   map[netip.Addr]struct{} // addresses that connections may be cut of; nil when nobody asks
+	idle      idle
+	revision  uint64 // counts policies
+	err       error
 }
 
 type policyKey struct {
@@ -109,10 +115,13 @@ func newWorld(c *Config) *world {
 		byNode: map[string]map[*pod]struct{}{}, byPort: map[string]map[*pod]struct{}{}, portHere: map[string]map[*pod]struct{}{},
 		matchers: newMatchers(), policies: map[policyKey]*rules{}, domains: map[string][]netip.Addr{},
 		sets: map[string]*setUse{}, portSets: map[portSet]*setUse{}, nodeSets: map[*setUse]struct{}{}, nameSets: map[*setUse]struct{}{},
-		chains: map[string]*chainUse{}, counters: map[string]*counterUse{}, blocks: map[netip.Addr]*blocksUse{}, recipes: map[recipeKey]*draft{}, keys: map[string][]recipeKey{},
+		chains: map[string]*chainUse{}, counters: map[string]*counterUse{}, blocks: map[netip.Addr]*blocksUse{}, counting: map[netip.Addr]*blocksUse{}, recipes: map[recipeKey]*draft{}, keys: map[string][]recipeKey{},
 		placed: map[netip.Addr]place{}, unplaced: map[netip.Addr]struct{}{}, unled: map[netip.Addr]struct{}{},
 	}
-	w.ev.domains = w.domains
+	w.ev.domains, w.making = w.domains, newMaking(c)
+	for f := range families {
+		w.groups[f], w.numbers[f] = map[string]*setUse{}, newSlots(c.Mark>>c.shift())
+	}
 	for d := range w.slots {
 		for f := range w.slots[d] {
 			w.slots[d][f] = newSlots(c.Mark >> c.shift())
@@ -183,7 +192,9 @@ func (w *world) settle() {
 	}
 	clear(w.unplaced)
 	w.sweep()
+	w.making.forget()
 	if w.lay != nil {
+		w.numberPeers()
 		w.renumber()
 	}
 	if w.lay != nil && !w.used() {

@@ -21,19 +21,17 @@ func (w *world) setPod(key Name, object *Pod) {
 		w.relabel(old, p.Pod)
 		return
 	}
-	addrs := map[netip.Addr]struct{}{}
-	matched := map[*matcher]struct{}{}
-	ports := map[string]struct{}{}
+	var addrs []netip.Addr
+	var matched []*matcher
+	var ports []string
 	note := func(p *pod) {
 		for _, a := range p.addrs {
-			addrs[a] = struct{}{}
+			addrs = append(addrs, a)
 			// Who shares the address is in its sets on the terms of all.
 			for _, o := range w.owners[a] {
-				for _, m := range o.matched {
-					matched[m] = struct{}{}
-				}
+				matched = append(matched, o.matched...)
 				for port := range o.ports {
-					ports[port.name] = struct{}{}
+					ports = append(ports, port.name)
 				}
 			}
 		}
@@ -46,18 +44,18 @@ func (w *world) setPod(key Name, object *Pod) {
 		w.attach(p)
 		note(p)
 	}
-	for a := range addrs {
+	for _, a := range addrs {
 		w.unplaced[a] = struct{}{}
 		// A pod that shares an address is put elsewhere when it does no more.
 		for _, o := range w.owners[a] {
 			w.unplace(o)
 		}
-		for m := range matched {
+		for _, m := range matched {
 			for s := range m.members {
 				w.refresh(s, a)
 			}
 		}
-		for name := range ports {
+		for _, name := range ports {
 			w.refreshPorts(name, a)
 		}
 	}
@@ -200,13 +198,19 @@ func (w *world) match(p *pod) {
 	}
 }
 
+// noPorts is what most pods have; nobody writes to it.
+var noPorts = map[namedPort]uint16{}
+
 // namedPorts resolves the names of a pod's ports: the first container that has one decides.
 func (p *Pod) namedPorts() map[namedPort]uint16 {
-	ports := map[namedPort]uint16{}
+	ports := noPorts
 	note := func(c *Container) {
 		for _, port := range c.Ports {
 			key := namedPort{port.Name, port.Protocol.orTCP()}
 			if _, ok := ports[key]; !ok && port.Name != "" {
+				if len(ports) == 0 {
+					ports = map[namedPort]uint16{}
+				}
 				ports[key] = port.ContainerPort
 			}
 		}

@@ -21,7 +21,22 @@ func (d dice) networkPolicy(name string) policy.NetworkPolicy {
 			p.Spec.Egress = append(p.Spec.Egress, policy.EgressRule{To: d.blocks(), Ports: d.numbers()})
 		}
 	}
+	if d.oneIn(3) { // selectors and ports, of which some are for several selectors
+		for range 3 + d.IntN(8) {
+			p.Spec.Ingress = append(p.Spec.Ingress, policy.IngressRule{From: d.selected(), Ports: d.numbers()[:1]})
+			p.Spec.Egress = append(p.Spec.Egress, policy.EgressRule{To: d.selected(), Ports: d.numbers()[:1]})
+		}
+	}
 	return p
+}
+
+func (d dice) selected() []policy.Peer {
+	s := d.selector()
+	list := []policy.Peer{{PodSelector: &s, NamespaceSelector: d.maybeSelector(3)}}
+	if d.oneIn(4) {
+		list = append(list, d.peer())
+	}
+	return list
 }
 
 func (d dice) blocks() []policy.Peer {

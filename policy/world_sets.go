@@ -40,6 +40,8 @@ type setUse struct {
 	refs     int
 	matchers []*matcher
 	held     map[netip.Addr][]string // ports in the set, by address
+
+	*numbered // for peers that are elements of the set of all members; nil else, as set is for them
 }
 
 // useSet counts one more user of a set and fills it for the first.
@@ -81,6 +83,9 @@ func (w *world) fill(s *setUse) {
 	}
 	for _, m := range s.peers.pods {
 		got := w.acquire(m)
+		if got.members == nil {
+			got.members = map[*setUse]struct{}{}
+		}
 		got.members[s] = struct{}{}
 		s.matchers = append(s.matchers, got)
 		for p := range got.pods {
@@ -105,14 +110,19 @@ func (w *world) fill(s *setUse) {
 	}
 }
 
-// dropSet removes a set without users.
-func (w *world) dropSet(s *setUse) {
+// unfill has nobody tell a set of its members any more.
+func (w *world) unfill(s *setUse) {
 	for _, m := range s.matchers {
 		delete(m.members, s)
 		w.release(m)
 	}
 	delete(w.nodeSets, s)
 	delete(w.nameSets, s)
+}
+
+// dropSet removes a set without users.
+func (w *world) dropSet(s *setUse) {
+	w.unfill(s)
 	delete(w.sets, s.def.Name)
 	if s.port != nil {
 		delete(w.portSets, portSet{s.family, *s.port})
@@ -122,9 +132,24 @@ func (w *world) dropSet(s *setUse) {
 
 // refresh puts an address into a set of peers or takes it out.
 func (w *world) refresh(s *setUse, a netip.Addr) {
-	if addrFamily(a) == s.family {
-		w.hold(s, a, string(a.AsSlice()), w.isPeer(s, a))
+	if addrFamily(a) != s.family {
+		return
 	}
+	there := w.isPeer(s, a)
+	if s.numbered == nil {
+		w.hold(s, a, string(a.AsSlice()), there)
+		return
+	}
+	if _, ok := s.inside[a]; ok == there {
+		return
+	}
+	if there {
+		s.inside[a] = struct{}{}
+	} else {
+		delete(s.inside, a)
+	}
+	w.member(s, a, there)
+	w.touch(a)
 }
 
 // hold makes an address, or a port of it, be in a set or not.

@@ -208,10 +208,7 @@ func (b *Batch) set(t *Table, s *Set) {
 	b.setID++
 	key, data := concatTypes(s.Key), concatTypes(s.Data)
 	flags := uint32(0)
-	switch {
-	case s.Counters:
-		flags |= setObject
-	case s.Map():
+	if s.Map() {
 		flags |= unix.NFT_SET_MAP
 	}
 	if s.Interval {
@@ -223,6 +220,9 @@ func (b *Batch) set(t *Table, s *Set) {
 	if s.Dynamic {
 		flags |= unix.NFT_SET_EVAL | unix.NFT_SET_TIMEOUT
 	}
+	if s.Counted {
+		flags |= unix.NFT_SET_EVAL
+	}
 	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, t.Family, func(w *wire) {
 		w.string(unix.NFTA_SET_TABLE, t.Name)
 		w.string(unix.NFTA_SET_NAME, s.Name)
@@ -232,8 +232,6 @@ func (b *Batch) set(t *Table, s *Set) {
 		if s.Verdict {
 			w.uint32(unix.NFTA_SET_DATA_TYPE, Verdicts.magic)
 			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(Verdicts.size))
-		} else if s.Counters {
-			w.uint32(setObjType, objectCounter)
 		} else if s.Map() {
 			w.uint32(unix.NFTA_SET_DATA_TYPE, magic(data))
 			w.uint32(unix.NFTA_SET_DATA_LEN, uint32(size(s.dataTypes())))
@@ -262,14 +260,10 @@ func (b *Batch) set(t *Table, s *Set) {
 // From linux/netfilter/nf_tables.h; x/sys/unix lacks them.
 const (
 	setConcat     = 0x80 // NFT_SET_CONCAT
-	setObject     = 0x40 // NFT_SET_OBJECT
-	setObjType    = 15   // NFTA_SET_OBJ_TYPE
-	elemObject    = 9    // NFTA_SET_ELEM_OBJREF
 	setDescConcat = 2    // NFTA_SET_DESC_CONCAT
 	setFieldLen   = 1    // NFTA_SET_FIELD_LEN
 	elemKeyEnd    = 10   // NFTA_SET_ELEM_KEY_END
 	elemExpr      = 7    // NFTA_SET_ELEM_EXPR
-	counterPacket = 2    // NFTA_COUNTER_PACKETS
 )
 
 // magic is nft's number for a type: six bits for each part.
@@ -341,9 +335,6 @@ func elementData(w *wire, e *Element) {
 		d := w.open(unix.NFTA_SET_ELEM_DATA)
 		w.bytes(unix.NFTA_DATA_VALUE, e.Data)
 		w.close(d)
-	}
-	if e.Counts != "" {
-		w.string(elemObject, e.Counts)
 	}
 	if e.Counter {
 		x := w.open(elemExpr)

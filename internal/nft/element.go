@@ -19,8 +19,6 @@ type Element struct {
 	Data    []byte
 	Verdict *Verdict // instead of Data, in verdict maps
 
-	Counts string // instead of Data, in maps of counters: the counter's name
-
 	// End makes the element the first key after a range (interval sets of
 	// one part only).
 	End bool
@@ -31,6 +29,7 @@ type Element struct {
 	// Counter counts the packets for which the element was found.
 	Counter bool
 	Packets uint64 // as read
+	Bytes   uint64 // as read
 }
 
 // AppendAddr appends an address as part of a key or value.
@@ -102,8 +101,6 @@ func (s *Set) Format(e *Element, data bool) string {
 	}
 	if e.Verdict != nil {
 		b.WriteString(" : " + e.Verdict.String())
-	} else if e.Counts != "" {
-		b.WriteString(" : " + e.Counts)
 	} else if e.Data != nil {
 		b.WriteString(" : " + formatValue(e.Data, s.dataTypes()))
 	}

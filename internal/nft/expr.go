@@ -1,6 +1,8 @@
 package nft
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -171,6 +173,8 @@ func (h Hashed) family() Family { return h.Of.fam }
 // Address is an address that does not depend on the packet.
 type Address struct{ netip.Addr }
 
+func (a Address) appendTo(b []byte) []byte { return a.AppendTo(b) }
+
 func (a Address) types() []Type {
 	if a.Is4() {
 		return []Type{Addr4}
@@ -199,7 +203,11 @@ type Mapped struct {
 	Map *Set
 }
 
-func (m Mapped) String() string { return m.Key.String() + " map @" + m.Map.Name }
+func (m Mapped) String() string { return string(m.appendTo(nil)) }
+
+func (m Mapped) appendTo(b []byte) []byte {
+	return append(append(appendText(b, m.Key), " map @"...), m.Map.Name...)
+}
 func (m Mapped) types() []Type  { return m.Map.dataTypes() }
 func (m Mapped) family() Family { return m.Key.family() }
 
@@ -209,7 +217,18 @@ type Masked struct {
 	Mask uint32
 }
 
-func (m Masked) String() string { return fmt.Sprintf("%s & 0x%08x", m.Of, m.Mask) }
+func (m Masked) String() string { return string(m.appendTo(nil)) }
+
+func (m Masked) appendTo(b []byte) []byte {
+	return appendHex(append(m.Of.appendTo(b), " & "...), m.Mask)
+}
+
+// appendHex appends a number of four bytes as nft prints it.
+func appendHex(b []byte, n uint32) []byte {
+	var raw [4]byte
+	binary.BigEndian.PutUint32(raw[:], n)
+	return hex.AppendEncode(append(b, "0x"...), raw[:])
+}
 func (m Masked) types() []Type  { return m.Of.types() }
 func (m Masked) family() Family { return m.Of.fam }
 

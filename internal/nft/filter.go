@@ -56,18 +56,18 @@ func (s Count) appendTo(b []byte) []byte {
 	return strconv.AppendQuote(append(b, "counter name "...), s.Counter)
 }
 
-// CountIn counts the packet in the counter that a map holds for a key. It ends
-// the rule when the map has none.
-type CountIn struct {
+// CountFor counts the packet for a key in a set of counters, which need not
+// have it before. It ends the rule when the set is full, with 65,535 keys.
+type CountFor struct {
 	Key Expr
-	Map *Set
+	Set *Set
 }
 
-func (s CountIn) String() string { return string(s.appendTo(nil)) }
+func (s CountFor) String() string { return string(s.appendTo(nil)) }
 
-func (s CountIn) appendTo(b []byte) []byte {
-	b = appendText(append(b, "counter name "...), s.Key)
-	return append(append(b, " map @"...), s.Map.Name...)
+func (s CountFor) appendTo(b []byte) []byte {
+	b = append(append(append(b, "update @"...), s.Set.Name...), " { "...)
+	return append(appendText(b, s.Key), " counter }"...)
 }
 
 // Limit holds for up to Rate packets a second, and Burst more at once. Every

@@ -34,9 +34,26 @@ type lowering struct {
 	w      *wire
 	family Family
 	err    error
+
+	held  [16]Expr // what of a packet registers hold, by the first word
+	reuse bool     // what is held is not loaded again
+}
+
+// holds says that a register need not be loaded with e.
+func (l *lowering) holds(e Expr, reg uint32) bool { return l.reuse && l.held[reg-firstWord] == e }
+
+// writes notes that words of registers get another value.
+func (l *lowering) writes(reg uint32, size int) {
+	first := int(reg) - firstWord
+	for i := range l.held {
+		if e := l.held[i]; e != nil && i < first+(size+3)/4 && i+int(words(e)) > first {
+			l.held[i] = nil
+		}
+	}
 }
 
 func (l *lowering) add(e expr.Any) {
+	l.held = [16]Expr{} // whichever register e writes to
 	b, err := expr.Marshal(byte(l.family), e)
 	if err != nil && l.err == nil {
 		l.err = err
@@ -103,9 +120,11 @@ func (l *lowering) stmt(s Stmt) {
 		l.cmp(expr.CmpOpEq, reg, binary.BigEndian.AppendUint16(nil, uint16(s)))
 	case Count:
 		l.count(s.Counter)
-	case CountIn:
+	case CountFor:
+		l.reuse = true
 		l.expr(s.Key, reg)
-		l.countIn(s.Map.Name, reg)
+		l.reuse = false
+		l.countFor(s.Set.Name, reg)
 	case filtering:
 		s.lower(l, reg)
 	default:
@@ -130,6 +149,7 @@ func (l *lowering) putMark(s PutMark) {
 
 // shift shifts size bytes of registers left. google/nftables has no shifts.
 func (l *lowering) shift(reg, size, bits uint32) {
+	l.writes(reg, int(size))
 	at, data := l.begin("bitwise")
 	l.w.uint32(unix.NFTA_BITWISE_SREG, reg)
 	l.w.uint32(unix.NFTA_BITWISE_DREG, reg)
@@ -250,7 +270,7 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 		l.prefixed(e, reg)
 		return reg + words(e)
 	case Address:
-		l.add(&expr.Immediate{Register: reg, Data: e.AsSlice()})
+		l.immediate(reg, e.AsSlice())
 		return reg + words(e)
 	case Zeroed:
 		zero := make([]byte, e.Of.typ.size)
@@ -260,6 +280,7 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 	case Mapped:
 		l.expr(e.Key, reg)
 		l.lookup(e.Map.Name, reg, false, reg)
+		l.writes(reg, 4*int(words(e)))
 		return reg + words(e)
 	}
 	l.err = fmt.Errorf("unknown expression %T", e)
@@ -267,6 +288,14 @@ func (l *lowering) expr(e Expr, reg uint32) uint32 {
 }
 
 func words(e Expr) uint32 {
+	switch e := e.(type) { // most are: without making a list
+	case Load:
+		return uint32(e.typ.padded() / 4)
+	case Prefixed:
+		return uint32(e.Of.typ.padded() / 4)
+	case Address:
+		return uint32(e.BitLen() / 32)
+	}
 	n := 0
 	for _, t := range e.types() {
 		n += t.padded() / 4

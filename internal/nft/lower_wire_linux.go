@@ -39,6 +39,7 @@ func (l *lowering) cmp(op expr.CmpOp, reg uint32, b []byte) {
 }
 
 func (l *lowering) payload(f Load, reg uint32, size int) {
+	l.writes(reg, size)
 	base := uint32(unix.NFT_PAYLOAD_NETWORK_HEADER)
 	if f.arg == transportHeader {
 		base = unix.NFT_PAYLOAD_TRANSPORT_HEADER
@@ -82,6 +83,7 @@ func (l *lowering) lookup(set string, from uint32, not bool, to ...uint32) {
 
 // and keeps those bits of a register that mask has.
 func (l *lowering) and(reg uint32, mask []byte) {
+	l.writes(reg, len(mask))
 	var none [16]byte
 	at, data := l.begin("bitwise")
 	l.w.uint32(unix.NFTA_BITWISE_SREG, reg)
@@ -117,24 +119,40 @@ func (l *lowering) count(counter string) {
 	l.end(at, data)
 }
 
-// countIn counts in the counter that a map holds for the key in a register.
-func (l *lowering) countIn(set string, from uint32) {
-	const setSreg, setName = 3, 4 // NFTA_OBJREF_SET_SREG, _NAME
-	at, data := l.begin("objref")
-	l.w.uint32(setSreg, from)
-	l.w.string(setName, set)
+// countFor counts in the element of a set that has the key in a register.
+func (l *lowering) countFor(set string, from uint32) {
+	at, data := l.begin("dynset")
+	l.w.string(unix.NFTA_DYNSET_SET_NAME, set)
+	l.w.uint32(unix.NFTA_DYNSET_OP, unix.NFT_DYNSET_OP_UPDATE)
+	l.w.uint32(unix.NFTA_DYNSET_SREG_KEY, from)
+	x := l.w.open(unix.NFTA_DYNSET_EXPR)
+	l.w.string(unix.NFTA_EXPR_NAME, "counter")
+	l.w.close(l.w.open(unix.NFTA_EXPR_DATA))
+	l.w.close(x)
+	l.end(at, data)
+}
+
+func (l *lowering) immediate(reg uint32, b []byte) {
+	l.writes(reg, len(b))
+	at, data := l.begin("immediate")
+	l.w.uint32(unix.NFTA_IMMEDIATE_DREG, reg)
+	l.value(unix.NFTA_IMMEDIATE_DATA, b)
 	l.end(at, data)
 }
 
 // prefixed loads the bits of an address that a prefix covers. The kernel
 // fills up the last four bytes with zeros.
 func (l *lowering) prefixed(p Prefixed, reg uint32) {
-	if p.Bits%8 == 0 && p.Bits > 8*(p.Of.typ.size-4) {
-		l.payload(p.Of, reg, p.Bits/8)
+	if l.holds(p, reg) {
 		return
 	}
-	l.load(p.Of, reg)
-	l.and(reg, prefixMask(netip.PrefixFrom(netip.IPv6Unspecified(), p.Bits))[:p.Of.typ.size])
+	if p.Bits%8 == 0 && p.Bits > 8*(p.Of.typ.size-4) {
+		l.payload(p.Of, reg, p.Bits/8)
+	} else {
+		l.load(p.Of, reg)
+		l.and(reg, prefixMask(netip.PrefixFrom(netip.IPv6Unspecified(), p.Bits))[:p.Of.typ.size])
+	}
+	l.held[reg-firstWord] = p
 }
 
 // within compares the bytes of an address that a prefix covers whole; only a
@@ -157,6 +175,10 @@ func (l *lowering) masked(m Masked, reg uint32) {
 }
 
 func (l *lowering) load(f Load, reg uint32) {
+	if l.holds(f, reg) {
+		return
+	}
+	l.writes(reg, f.typ.size)
 	switch f.source {
 	case payload:
 		l.payload(f, reg, f.typ.size)
@@ -169,6 +191,9 @@ func (l *lowering) load(f Load, reg uint32) {
 			Register: reg, FlagDADDR: f.arg&unix.NFTA_FIB_F_DADDR != 0, FlagSADDR: f.arg&unix.NFTA_FIB_F_SADDR != 0,
 			ResultADDRTYPE: f.arg2 == unix.NFT_FIB_RESULT_ADDRTYPE,
 		})
+	}
+	if f != MetaMark { // which rules change
+		l.held[reg-firstWord] = f
 	}
 }
 

@@ -75,7 +75,7 @@ func (c *Conn) Elements(ctx context.Context, t *Table, s *Set, owned bool, reset
 				})
 			})
 		})
-		if err != nil || s.Interval || s.Dynamic {
+		if err != nil || s.Interval || s.Dynamic || s.Counted {
 			return err
 		}
 		want, ok, err := c.setCount(ctx, t, s)
@@ -117,10 +117,8 @@ func decodeElement(b []byte) Element {
 			e.KeyEnd, _ = decodeData(data)
 		case unix.NFTA_SET_ELEM_DATA:
 			e.Data, e.Verdict = decodeData(data)
-		case elemObject:
-			e.Counts = cstring(data)
 		case elemExpr:
-			e.Counter, e.Packets = decodeCounter(data)
+			e.Counter, e.Packets, e.Bytes = decodeCounter(data)
 		case unix.NFTA_SET_ELEM_FLAGS:
 			e.End = be32(data)&unix.NFT_SET_ELEM_INTERVAL_END != 0
 		case unix.NFTA_SET_ELEM_USERDATA:
@@ -131,20 +129,23 @@ func decodeElement(b []byte) Element {
 	return e
 }
 
-func decodeCounter(b []byte) (counts bool, packets uint64) {
+func decodeCounter(b []byte) (counts bool, packets, bytes uint64) {
 	attrs(b, func(typ uint16, data []byte) {
 		switch typ {
 		case unix.NFTA_EXPR_NAME:
 			counts = cstring(data) == "counter"
 		case unix.NFTA_EXPR_DATA:
 			attrs(data, func(typ uint16, data []byte) {
-				if typ == counterPacket && len(data) == 8 {
-					packets = binary.BigEndian.Uint64(data)
+				switch typ {
+				case unix.NFTA_COUNTER_PACKETS:
+					packets = be64(data)
+				case unix.NFTA_COUNTER_BYTES:
+					bytes = be64(data)
 				}
 			})
 		}
 	})
-	return counts, packets
+	return counts, packets, bytes
 }
 
 func decodeData(b []byte) (value []byte, verdict *Verdict) {

@@ -83,10 +83,18 @@ func (s Within) appendTo(b []byte) []byte { return s.Prefix.AppendTo(append(s.Fi
 type Any struct {
 	Field Load
 	Bits  uint32
-	Text  string
+	Text  string // the comparison as people write it; empty prints hexadecimal
 }
 
-func (s Any) String() string { return s.Field.String() + " " + s.Text }
+func (s Any) String() string { return string(s.appendTo(nil)) }
+
+func (s Any) appendTo(b []byte) []byte {
+	b = append(s.Field.appendTo(b), ' ')
+	if s.Text != "" {
+		return append(b, s.Text...)
+	}
+	return append(appendHex(append(b, "& "...), s.Bits), " != 0x00000000"...)
+}
 
 // A Verdict ends a rule. Jump and Goto name a chain.
 type Verdict struct {
@@ -143,8 +151,10 @@ func (s VMap) String() string { return s.Key.String() + " vmap @" + s.Map.Name }
 // ClearMark zeroes bits of the packet mark.
 type ClearMark struct{ Bits uint32 }
 
-func (s ClearMark) String() string {
-	return fmt.Sprintf("meta mark set meta mark & 0x%08x", ^s.Bits)
+func (s ClearMark) String() string { return string(s.appendTo(nil)) }
+
+func (s ClearMark) appendTo(b []byte) []byte {
+	return appendHex(append(b, "meta mark set meta mark & "...), ^s.Bits)
 }
 
 // PutMark writes the value of a map, which is four bytes in host byte order,
@@ -154,11 +164,13 @@ type PutMark struct {
 	Shift uint8
 }
 
-func (s PutMark) String() string {
-	if s.Shift == 0 {
-		return "meta mark set " + s.Value.String()
+func (s PutMark) String() string { return string(s.appendTo(nil)) }
+
+func (s PutMark) appendTo(b []byte) []byte {
+	if b = s.Value.appendTo(append(b, "meta mark set "...)); s.Shift > 0 {
+		b = strconv.AppendUint(append(b, " << "...), uint64(s.Shift), 10)
 	}
-	return fmt.Sprintf("meta mark set %s << %d", s.Value, s.Shift)
+	return b
 }
 
 // DNAT sends the connection to the address and port that a map holds.
@@ -285,7 +297,7 @@ func (r *Rule) family() Family {
 			f = s.Field.fam
 		case VMap:
 			f = s.Key.family()
-		case CountIn:
+		case CountFor:
 			f = s.Key.family()
 		case PutMark:
 			f = s.Value.family()

@@ -93,18 +93,17 @@ type Set struct {
 	// DataRange makes values ranges: Data twice, the first and the last.
 	DataRange bool
 
-	// Counters makes values names of the table's counters.
-	Counters bool
-
 	Interval bool // elements are ranges
 	// Dynamic lets rules add elements, which expire. Size bounds them.
 	Dynamic bool
 	Size    uint32
+	// Counted lets rules add elements, which count and stay (see CountFor).
+	Counted bool
 	Comment string
 }
 
 // Map says that elements have values.
-func (s *Set) Map() bool { return s.Verdict || s.Counters || len(s.Data) > 0 }
+func (s *Set) Map() bool { return s.Verdict || len(s.Data) > 0 }
 
 func (s *Set) dataTypes() []Type {
 	types := concatTypes(s.Data)
@@ -123,8 +122,6 @@ func (s *Set) String() string {
 	fmt.Fprintf(&b, "\t%s %s {\n\t\ttypeof %s", kind, s.Name, Concat(s.Key))
 	if s.Verdict {
 		b.WriteString(" : verdict")
-	} else if s.Counters {
-		b.WriteString(" : counter")
 	} else if s.Map() {
 		b.WriteString(" : ")
 		if s.DataRange {
@@ -141,6 +138,9 @@ func (s *Set) String() string {
 	}
 	if s.Dynamic {
 		b.WriteString("\t\tflags dynamic,timeout\n")
+	}
+	if s.Counted {
+		b.WriteString("\t\tflags dynamic\n")
 	}
 	if s.Comment != "" {
 		fmt.Fprintf(&b, "\t\tcomment %q\n", s.Comment)

@@ -79,7 +79,7 @@ func findUdataString(b []byte, typ byte) string {
 // are.
 func (s *Set) userdata() []byte {
 	b := udataUint32(nil, udSetKeyByteOrder, byteOrder(s.Key))
-	if s.Map() && !s.Counters {
+	if s.Map() {
 		b = udataUint32(b, udSetDataByteOrder, byteOrder(s.Data))
 	}
 	if s.DataRange {
