@@ -63,6 +63,9 @@ func TestCapture(t *testing.T) {
 				// In clear to what is not in the mesh, and from there nowhere.
 				b.reaches("web", b.at("legacy", f, 8080), "to legacy")
 				b.fails("legacy", b.at("db", f, 8080))
+				probed, err := b.dial("legacy", b.at("db", f, 8080)) // who says nothing says nothing in clear
+				require.NoError(t, err)
+				require.NoError(t, probed.Close())
 
 				// Ports that are excluded are not touched at all.
 				greeting, own := b.reaches("legacy", b.at("db", f, 9250), "excluded inbound")

@@ -4,6 +4,8 @@
 //	mesh node -node NAME -f DIR           bring the pods of a node into the mesh
 //	mesh proxy -pod NAMESPACE/NAME        be the proxy inside of a pod
 //	mesh trace FILE [ID...]               draw the traces that -trace-file collected
+//
+// Container runtimes may call it as a CNI plugin, the last of a list, which holds pods back until the mesh has them.
 package main
 
 import (
@@ -36,6 +38,9 @@ func main() { run.Main(Run) }
 
 // Run is the example.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if isHook(args) {
+		return runHook(ctx, stderr)
+	}
 	if len(args) > 0 {
 		switch args[0] {
 		case "node":

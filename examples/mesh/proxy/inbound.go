@@ -3,8 +3,10 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
@@ -45,6 +47,10 @@ func (p *Proxy) inbound(ctx context.Context, c net.Conn) {
 		}
 		k, err := c.Read(first[n:])
 		if n += k; err != nil {
+			if n == 0 && !errors.Is(err, os.ErrDeadlineExceeded) { // it said nothing: a port was looked at, a connection not needed after all
+				reset(c)
+				return
+			}
 			p.refuse(stream.Inbound, c, refusedPlaintext, "from", a.from, "to", a.to, "error", err)
 			return
 		}
