@@ -109,8 +109,10 @@ func (t target) setIP(ctx context.Context, c *linkChange, j *journal) error {
 			return fmt.Errorf("remove address %s: %w", a.Key, err)
 		}
 	}
-	for _, a := range c.addrs {
-		if a.Want == nil {
+	// Those of IPv6 come first: they can be used a little later than the kernel says so, and what else is to do gives it the time.
+	for i := range 2 * len(c.addrs) {
+		a := c.addrs[i%len(c.addrs)]
+		if a.Want == nil || a.Key.Addr().Is6() != (i < len(c.addrs)) {
 			continue
 		}
 		if err := t.addAddr(ctx, *a.Want); err != nil {
