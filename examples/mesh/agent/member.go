@@ -135,7 +135,7 @@ func (m *member) serve(ctx context.Context) error {
 	}
 	px := proxy.New(config)
 	if err := px.Listen(ctx); err != nil {
-		return err
+		return errors.Join(err, c.Begin(ctx)) // refused, rather than in clear
 	}
 	defer px.Close()
 	return m.keep(ctx, c, func(ctx context.Context) error {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -135,6 +136,9 @@ func (p *Proxy) listen(ctx context.Context) error {
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		at := net.JoinHostPort(host, fmt.Sprint(capture.DNSPort))
 		l, err := open(ctx, "tcp", at)
+		if errors.Is(err, syscall.EADDRNOTAVAIL) {
+			continue // a pod without this family
+		}
 		if err != nil {
 			return err
 		}
