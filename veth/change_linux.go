@@ -118,7 +118,9 @@ func (t target) setIP(ctx context.Context, c *linkChange, j *journal) error {
 		if err := t.addAddr(ctx, *a.Want); err != nil {
 			return fmt.Errorf("add address %s: %w", a.Key, err)
 		}
-		if j != nil {
+	}
+	for _, a := range c.addrs {
+		if a.Want != nil && j != nil {
 			j.announce = append(j.announce, announcement{netns: t.path, link: t.name, addr: a.Key.Addr()})
 		}
 	}
