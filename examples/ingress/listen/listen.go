@@ -23,6 +23,7 @@ const (
 	headerTimeout = 10 * time.Second
 	headerMost    = 64 << 10         // bytes of all headers of a request
 	goodbye       = 10 * time.Second // for requests under way at the end
+	writeTimeout  = time.Minute
 )
 
 // Config says how connections are treated. The zero Config is HTTP in clear.
@@ -40,6 +41,9 @@ type Config struct {
 	// TLS. Default 10 s.
 	HeaderTimeout time.Duration
 
+	// WriteTimeout is how long a client may take nothing of what is sent to it. Default a minute.
+	WriteTimeout time.Duration
+
 	// Context is given to the requests of each connection; ctx is the server's. May be nil.
 	Context func(ctx context.Context, secure bool) context.Context
 }
@@ -49,6 +53,10 @@ func Serve(ctx context.Context, listener net.Listener, config Config) error {
 	if config.HeaderTimeout == 0 {
 		config.HeaderTimeout = headerTimeout
 	}
+	if config.WriteTimeout == 0 {
+		config.WriteTimeout = writeTimeout
+	}
+	listener = &timedListener{listener, config.WriteTimeout}
 	if len(config.Proxies) > 0 {
 		listener = &proxyproto.Listener{Listener: listener, ReadHeaderTimeout: config.HeaderTimeout, ConnPolicy: config.trusted}
 	}

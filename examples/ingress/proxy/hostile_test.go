@@ -219,6 +219,133 @@ func TestSlowClients(t *testing.T) {
 	require.Equal(t, "6 <nil>", string(body))
 }
 
+// A client that takes nothing of its response is given up, and its backend is told.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	f := start(t, listen.Config{WriteTimeout: 300 * time.Millisecond})
+	gone := make(chan struct{})
+	f.use([]route.Rule{prefix("/", "web")}, backend{name: "web", addresses: []string{server(t, "web", func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			_, _ = w.Write(make([]byte, 1<<20))
+		}
+		close(gone)
+	})}})
+	c, err := net.Dial("tcp", f.clear)
+	require.NoError(t, err)
+	defer c.Close()
+	fmt.Fprint(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	select {
+	case <-gone:
+	case <-time.After(20 * time.Second):
+		t.Fatal("it is still waited for")
+	}
+}
+
+// A backend that takes a request and says nothing is not waited for without end, unless the client goes on with the body.
+func TestSilentBackend(t *testing.T) {
+	t.Parallel()
+	f := start(t, listen.Config{}, func(p *proxy.Proxy) http.Handler {
+		p.AnswerTimeout = 400 * time.Millisecond
+		return p
+	})
+	f.use([]route.Rule{prefix("/", "web")}, backend{name: "web", addresses: []string{server(t, "web", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/silent" {
+			<-r.Context().Done()
+		}
+	})}})
+	require.Equal(t, 504, raw(t, f.clear, "GET /silent HTTP/1.1\r\nHost: x\r\n\r\n"))
+	require.Equal(t, 504, raw(t, f.clear, "POST /silent HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\na"))
+	slow, in := io.Pipe()
+	go func() {
+		for range 8 {
+			time.Sleep(100 * time.Millisecond)
+			fmt.Fprint(in, "a")
+		}
+		_ = in.Close()
+	}()
+	response, err := http.Post("http://"+f.clear+"/", "", slow)
+	require.NoError(t, err)
+	_ = response.Body.Close()
+	require.Equal(t, 200, response.StatusCode)
+}
+
+// A response may begin before the request has ended, and be all there is of it: the client can read it and go on.
+func TestEarlyResponses(t *testing.T) {
+	t.Parallel()
+	f := start(t, listen.Config{})
+	f.use([]route.Rule{prefix("/", "web")}, backend{name: "web", addresses: []string{server(t, "web", func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).EnableFullDuplex()
+		if r.URL.Path == "/refuse" {
+			http.Error(w, "too much", http.StatusRequestEntityTooLarge)
+			return
+		}
+		part := make([]byte, 3)
+		for {
+			n, err := io.ReadFull(r.Body, part)
+			_, _ = w.Write(part[:n])
+			_ = http.NewResponseController(w).Flush()
+			if err != nil {
+				return
+			}
+		}
+	})}})
+	c, err := net.Dial("tcp", f.clear)
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+	in := bufio.NewReader(c)
+	fmt.Fprint(c, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+	response, err := http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	part := make([]byte, 3)
+	_, err = io.ReadFull(response.Body, part)
+	require.NoError(t, err)
+	require.Equal(t, "one", string(part))
+	fmt.Fprint(c, "3\r\ntwo\r\n0\r\n\r\n")
+	rest, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	require.Equal(t, "two", string(rest))
+
+	// The rest of a small body is taken, and the connection used further; with a big one it ends, but not before the answer is read.
+	send := func(path string, length, now int) {
+		t.Helper()
+		fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, length, make([]byte, now))
+		response, err = http.ReadResponse(in, nil)
+		require.NoError(t, err, path)
+		require.GreaterOrEqual(t, response.StatusCode, 400)
+		_, err = io.Copy(io.Discard, response.Body)
+		require.NoError(t, err)
+		for left := length - now; left > 0; left -= 1 << 20 {
+			_, err = c.Write(make([]byte, min(left, 1<<20)))
+			require.NoError(t, err, path)
+		}
+	}
+	send("/refuse", 100_000, 100)
+	send("/../nowhere", 100_000, 100_000)
+	for _, path := range []string{"/refuse", "/../nowhere"} {
+		send(path, 8<<20, 100)
+		_, err = in.ReadByte()
+		require.ErrorIs(t, err, io.EOF)
+		c, err = net.Dial("tcp", f.clear)
+		require.NoError(t, err)
+		defer c.Close()
+		require.NoError(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+		in = bufio.NewReader(c)
+	}
+	// What comes late of a body is no request.
+	fmt.Fprintf(c, "POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+	response, err = http.ReadResponse(in, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusRequestEntityTooLarge, response.StatusCode)
+	_, err = io.Copy(io.Discard, response.Body)
+	require.NoError(t, err)
+	time.Sleep(time.Second)
+	fmt.Fprint(c, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, err = in.ReadByte()
+	require.ErrorIs(t, err, io.EOF)
+}
+
 func TestProxyProtocolOfOthers(t *testing.T) {
 	t.Parallel()
 	const request = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"

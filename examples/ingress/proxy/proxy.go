@@ -38,11 +38,15 @@ type Proxy struct {
 	// BodyTimeout is how long a client of HTTP/1 may send nothing of a body that it has announced. Default a minute; set it
 	// before the Proxy serves.
 	BodyTimeout time.Duration
+
+	// AnswerTimeout is how long a backend may take to begin its answer to a request of an Ingress, from the last of the request on.
+	// Default a minute; 0 is as long as it takes.
+	AnswerTimeout time.Duration
 }
 
 // New returns a Proxy that carries requests with the transport. Metrics and the access log may be nil.
 func New(transport *upstream.Transport, metrics *Metrics, access *slog.Logger) *Proxy {
-	p := &Proxy{transport: transport, metrics: metrics, access: access, mirrors: make(chan struct{}, mirrorMost), BodyTimeout: time.Minute}
+	p := &Proxy{transport: transport, metrics: metrics, access: access, mirrors: make(chan struct{}, mirrorMost), BodyTimeout: time.Minute, AnswerTimeout: time.Minute}
 	p.snapshot.Store(&Snapshot{})
 	p.reverse = &httputil.ReverseProxy{
 		Rewrite:   rewrite,
@@ -89,6 +93,7 @@ type passage struct {
 	id        string         // of the request
 	endpoint  netip.AddrPort // that it was sent to last
 	waited    time.Duration  // until the first of the response
+	patience  *patience      // of HTTP/1 with a body
 	*attached                // nil: an Ingress's
 }
 
@@ -112,8 +117,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		p.metrics.end(on, r, code, took)
 		p.log(on, r, code, seen.written, took)
 	}()
-	p.patient(seen, r)
+	on.patience = p.patient(seen, r)
 	p.serve(seen, r, on)
+	on.patience.takeLeave(seen, r)
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request, on *passage) {
@@ -205,11 +211,14 @@ type carrier struct{ *Proxy }
 func (c carrier) RoundTrip(r *http.Request) (*http.Response, error) {
 	on, _ := r.Context().Value(key{}).(*passage)
 	send := func() (*http.Response, error) {
-		return c.transport.RoundTrip(r, on.snapshot.Endpoints, on.backend, &on.endpoint)
+		return within(c.AnswerTimeout, r, func(r *http.Request) (*http.Response, error) {
+			return c.transport.RoundTrip(r, on.snapshot.Endpoints, on.backend, &on.endpoint)
+		})
 	}
 	if on.attached != nil {
 		send = func() (*http.Response, error) { return c.try(r, on) }
 	}
+	on.patience.bothWays()
 	begin := time.Now()
 	response, err := send()
 	on.waited, on.err = time.Since(begin), err

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync/atomic"
+	"time"
 )
+
+const lingerTime = 5 * time.Second
 
 // Conn is a connection whose requests are looked at as they are read.
 type Conn struct {
@@ -15,6 +19,8 @@ type Conn struct {
 	refused  error
 	instead  string
 	switched atomic.Bool
+	ended    atomic.Bool
+	lingers  atomic.Bool
 }
 
 // NewConn looks at what is read from c from now on.
@@ -41,6 +47,9 @@ func (c *Conn) Read(p []byte) (int, error) {
 		}
 		return n, nil
 	}
+	if c.ended.Load() {
+		return 0, io.EOF
+	}
 	n, err := c.Conn.Read(p)
 	if c.switched.Load() || c.framing.state == opaque {
 		return n, err
@@ -58,6 +67,26 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Switch ends the looking: the connection speaks another protocol now.
 func (c *Conn) Switch() { c.switched.Store(true) }
+
+// End lets nothing more be read, as if the client had closed the connection: the rest of a body that was given up is no request.
+func (c *Conn) End() { c.ended.Store(true) }
+
+// Linger has Close take for a while what still comes. A connection that is closed before that is reset, and the other end may never see
+// what was written last.
+func (c *Conn) Linger() { c.lingers.Store(true) }
+
+// Close closes the connection.
+func (c *Conn) Close() error {
+	if !c.lingers.Swap(false) || c.CloseWrite() != nil {
+		return c.Conn.Close()
+	}
+	go func() {
+		_ = c.Conn.SetReadDeadline(time.Now().Add(lingerTime))
+		_, _ = io.Copy(io.Discard, c.Conn)
+		_ = c.Conn.Close()
+	}()
+	return nil
+}
 
 // CloseWrite closes the writing side, if the connection has one of its own.
 func (c *Conn) CloseWrite() error {
