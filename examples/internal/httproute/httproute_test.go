@@ -157,12 +157,14 @@ func TestHeadersAndQueries(t *testing.T) {
 		`{name: host, matches: [{headers: [{name: host, value: special.example}]}]}`,
 		`{name: queryre, matches: [{queryParams: [{name: v, type: RegularExpression, value: "[0-9]+"}]}]}`,
 		`{name: query, matches: [{queryParams: [{name: Q, value: "a b"}, {name: Q, value: "ignored"}]}]}`,
+		`{name: semicolon, matches: [{queryParams: [{name: s, value: "1;2"}]}]}`,
 		`{name: delete, matches: [{method: DELETE}]}`,
 	))
 	for ask, want := range map[string]string{
 		"h/; X-Two: 1": "twice", "h/; X-Two: 2": "-", "h/; x-many: 1; X-MANY: 2": "many", "h/; x-many: 1": "-",
 		"h/; x-re: bc": "regex", "h/; x-re: abc": "-", "h/; x-re: A": "-", "special.example/": "host",
 		"h/?v=12": "queryre", "h/?v=1a": "-", "h/?v=x&v=1": "-", "h/?Q=a%20b": "query", "h/?Q=a+b&Q=c": "query", "h/?q=a+b": "-",
+		"h/?s=1;2&v=x": "semicolon", "h/?s=1%3B2": "semicolon", "h/?x;s=1;2": "-", "h/?%zz&v=1": "queryre",
 		"DELETE h/": "delete", "delete h/": "-",
 	} {
 		require.Equal(t, want, find(t, in, ask), ask)

@@ -228,7 +228,7 @@ type query struct {
 
 func (q *query) get() url.Values {
 	if q.values == nil {
-		q.values = q.url.Query()
+		q.values, _ = url.ParseQuery(strings.ReplaceAll(q.url.RawQuery, ";", "%3B")) // a semicolon is a character like others; Go would leave the parameter out
 	}
 	return q.values
 }

@@ -8,6 +8,7 @@
 // A directory may hold YAML and JSON files, also in folders below it, with
 // several documents and lists in a file. Files that are replaced, symbolic links
 // that are swapped (as mounted ConfigMaps are) and files that are being written
-// are handled: a file that cannot be read counts with what it held before, and
-// the fault is reported. Kinds that nobody asked for are passed over.
+// are handled: a file that cannot be read counts with what it held before, an
+// object with a fault stays as it was beside the others of its file, and the
+// faults are reported. Kinds that nobody asked for are passed over.
 package source
