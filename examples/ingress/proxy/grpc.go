@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,7 +11,12 @@ import (
 // (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Trailers-Only").
 func answer(w http.ResponseWriter, r *http.Request, code int, text string) {
 	if r.ProtoMajor < 2 || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-		http.Error(w, text, code)
+		text += "\n"
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header().Set("Content-Length", strconv.Itoa(len(text))) // the end of it is known before the request's
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, text)
 		return
 	}
 	w.Header().Set("Content-Type", "application/grpc")
