@@ -121,7 +121,7 @@ func (m *member) serve(ctx context.Context) error {
 	defer cancel()
 	address, err := m.workloadAPI(serving, &running)
 	if err != nil {
-		return err
+		return errors.Join(err, c.Begin(ctx)) // refused, rather than in clear
 	}
 	me := &struct{ *spiffe.X509Source }{} // there before anybody is served
 	handler := m.agent.config.Handler
@@ -134,10 +134,10 @@ func (m *member) serve(ctx context.Context) error {
 		config.Handler = func(d stream.Dialer) stream.Handler { return handler(p.Workload, d) }
 	}
 	px := proxy.New(config)
-	if err := px.Listen(ctx); err != nil {
-		return errors.Join(err, c.Begin(ctx)) // refused, rather than in clear
-	}
 	defer px.Close()
+	if err := px.Listen(ctx); err != nil {
+		return errors.Join(err, c.Begin(ctx))
+	}
 	return m.keep(ctx, c, func(ctx context.Context) error {
 		source, err := spiffe.NewX509Source(ctx, spiffe.WithClientOptions(spiffe.WithAddr(address)))
 		if err != nil {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"testing"
@@ -43,4 +44,18 @@ func TestDialUnknown(t *testing.T) {
 		require.NoError(t, dial(Config{Resolver: known{}, Cluster: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}), "it is outside")
 		require.NoError(t, dial(Config{Resolver: known{}, Cluster: cluster, Workload: &stream.Workload{Addresses: []netip.Addr{at.Addr()}}}), "it is the pod's own")
 	}
+}
+
+type closer struct{ closed *bool }
+
+func (closer) ServeStream(context.Context, *stream.Stream) error { return nil }
+func (c closer) Close()                                          { *c.closed = true }
+
+// A proxy that never serves closes its Handler too.
+func TestClose(t *testing.T) {
+	t.Parallel()
+	closed := false
+	p := New(Config{Workload: &stream.Workload{}, Handler: func(stream.Dialer) stream.Handler { return closer{&closed} }})
+	require.NoError(t, p.Close())
+	require.True(t, closed)
 }

@@ -152,8 +152,18 @@ func (p *Proxy) listen(ctx context.Context) error {
 	return nil
 }
 
-// Close closes the ports of a proxy that is not to serve.
-func (p *Proxy) Close() error { p.close(); return nil }
+// Close closes the ports and the Handler of a proxy that is not to serve.
+func (p *Proxy) Close() error {
+	p.close()
+	p.closeHandler()
+	return nil
+}
+
+func (p *Proxy) closeHandler() {
+	if h, ok := p.handler.(interface{ Close() }); ok {
+		h.Close()
+	}
+}
 
 func (p *Proxy) close() {
 	for _, l := range p.listeners {
@@ -175,9 +185,7 @@ func (p *Proxy) Serve(ctx context.Context) error {
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var running sync.WaitGroup
-	if h, ok := p.handler.(interface{ Close() }); ok {
-		defer h.Close()
-	}
+	defer p.closeHandler()
 	renewing, renewed := context.WithCancel(ctx)
 	defer renewed()
 	running.Go(func() { p.renew(renewing) })
