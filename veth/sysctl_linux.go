@@ -19,11 +19,22 @@ func (s linkSysctls) path(name, link string) string {
 }
 
 func (s linkSysctls) read(name string) (string, error) {
-	b, err := os.ReadFile(s.path(name, s.link))
+	// Bare calls, as in write.
+	fd, err := unix.Open(s.path(name, s.link), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return "", sysctlError(name, err)
 	}
-	return sysctlValue(string(b)), nil
+	defer func() { _ = unix.Close(fd) }()
+	b := make([]byte, 256)
+	n, err := unix.Read(fd, b)
+	if err != nil {
+		return "", sysctlError(name, err)
+	}
+	if n == len(b) { // few are so long
+		long, err := os.ReadFile(s.path(name, s.link))
+		return sysctlValue(string(long)), sysctlError(name, err)
+	}
+	return sysctlValue(string(b[:n])), nil
 }
 
 func (s linkSysctls) write(name, value string) error {

@@ -71,6 +71,14 @@ func (c *Conn) do(ctx context.Context, r request, each func(kind uint16, payload
 	return err
 }
 
+// get sends a request for one object, whose answer is one message or an error, without an acknowledgement.
+func (c *Conn) get(ctx context.Context, r request, each func(kind uint16, payload []byte)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_, err := c.exchange(ctx, r, each)
+	return err
+}
+
 // dump sends a dump request, repeated until the kernel says that it showed one consistent table. reset is called before each try.
 func (c *Conn) dump(ctx context.Context, r request, reset func(), each func(kind uint16, payload []byte)) error {
 	r.Flags |= unix.NLM_F_DUMP
@@ -95,7 +103,7 @@ func (c *Conn) dump(ctx context.Context, r request, reset func(), each func(kind
 	return ErrDumpInterrupted
 }
 
-// exchange sends r and reads until its acknowledgement or the end of its dump. Answers to earlier requests, which a caller gave up
+// exchange sends r and reads until its acknowledgement, the end of its dump, or the one answer. Answers to earlier requests, which a caller gave up
 // waiting for, are passed over by their sequence number.
 func (c *Conn) exchange(ctx context.Context, r request, each func(kind uint16, payload []byte)) (interrupted bool, err error) {
 	c.seq++
@@ -131,6 +139,9 @@ func (c *Conn) exchange(ctx context.Context, r request, each func(kind uint16, p
 			default:
 				if each != nil {
 					each(h.Type, payload)
+				}
+				if r.Flags&(unix.NLM_F_ACK|unix.NLM_F_DUMP) == 0 {
+					return interrupted, nil
 				}
 			}
 		}

@@ -196,7 +196,7 @@ func (c *Conn) LinkByIndex(ctx context.Context, index int) (Link, error) {
 func (c *Conn) link(ctx context.Context, r request) (link Link, err error) {
 	r.add(u32(unix.IFLA_EXT_MASK, extSkipStats))
 	found := false
-	err = c.do(ctx, r, func(kind uint16, b []byte) {
+	err = c.get(ctx, r, func(kind uint16, b []byte) {
 		if kind == unix.RTM_NEWLINK {
 			link, found = parseLink(b)
 		}
