@@ -202,6 +202,8 @@ func TestSlowClients(t *testing.T) {
 		var late net.Error
 		require.False(t, err != nil && errors.As(err, &late) && late.Timeout(), "client %d is still waited for", i)
 	}
+	require.Equal(t, 408, raw(t, f.clear, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc"), "it is the client that is late")
+	require.Equal(t, 400, raw(t, f.clear, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nx\r\n"))
 	// One that goes on, slowly, is waited for.
 	c, err := net.Dial("tcp", f.clear)
 	require.NoError(t, err)

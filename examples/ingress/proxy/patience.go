@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -21,10 +22,13 @@ const (
 
 // patient ends a request of HTTP/1 whose client does not go on with its body. In HTTP/2 a body may be a stream that rests.
 func (p *Proxy) patient(w http.ResponseWriter, r *http.Request) *patience {
-	if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
+	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	body := &patience{ReadCloser: r.Body, control: http.NewResponseController(w), time: p.BodyTimeout}
+	body := &patience{ReadCloser: r.Body}
+	if r.ProtoMajor == 1 {
+		body.control, body.time = http.NewResponseController(w), p.BodyTimeout
+	}
 	r.Body = body
 	return body
 }
@@ -32,17 +36,18 @@ func (p *Proxy) patient(w http.ResponseWriter, r *http.Request) *patience {
 // patience waits for each part of a body for so long.
 type patience struct {
 	io.ReadCloser
-	control *http.ResponseController
-	time    time.Duration // 0: as long as it takes
-	duplex  bool          // the response may begin before the body has ended
-	begun   atomic.Bool   // something of it was read
-	whole   atomic.Bool   // it was read to its end
-	late    atomic.Bool   // the request was answered
+	control *http.ResponseController // nil in HTTP/2
+	time    time.Duration            // 0: as long as it takes
+	duplex  bool                     // the response may begin before the body has ended
+	begun   atomic.Bool              // something of it was read
+	whole   atomic.Bool              // it was read to its end
+	broken  atomic.Int32             // the code for a body that has no end: 0, it may have one yet
+	late    atomic.Bool              // the request was answered
 }
 
 // bothWays lets the response begin before a body has ended. The server would read the body to its end before it writes anything.
 func (p *patience) bothWays() {
-	if p != nil {
+	if p != nil && p.control != nil {
 		p.duplex = p.control.EnableFullDuplex() == nil
 	}
 }
@@ -56,8 +61,15 @@ func (p *patience) Read(b []byte) (int, error) {
 	if n > 0 {
 		p.begun.Store(true)
 	}
-	if errors.Is(err, io.EOF) {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, io.EOF):
 		p.whole.Store(true)
+	case err == nil || p.late.Load():
+	case errors.As(err, &timeout) && timeout.Timeout():
+		p.broken.Store(http.StatusRequestTimeout)
+	default:
+		p.broken.Store(http.StatusBadRequest)
 	}
 	return n, err
 }
@@ -68,7 +80,7 @@ func (p *patience) Close() error { return nil }
 // takeLeave is the end of a request that may have been answered before the end of its p. If that does not come, the connection is
 // closed, but not before the client could read the answer.
 func (p *patience) takeLeave(w *recorder, r *http.Request) {
-	if p == nil || p.whole.Load() || w.code == http.StatusSwitchingProtocols {
+	if p == nil || p.control == nil || p.whole.Load() || w.code == http.StatusSwitchingProtocols {
 		return
 	}
 	c := strict.From(r.Context())

@@ -241,6 +241,9 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if on, ok := r.Context().Value(key{}).(*passage); ok {
 		on.err = err
+		if on.patience != nil && on.patience.broken.Load() != 0 {
+			code, text = int(on.patience.broken.Load()), "the body of the request does not end"
+		}
 	}
 	answer(w, r, code, text)
 }
