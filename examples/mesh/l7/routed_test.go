@@ -555,7 +555,7 @@ func TestTraceOfRetries(t *testing.T) {
 	f.fail.Store(1)
 	m.service("10.96.0.1", "cart", server.serves(application(t, "127.0.0.1", f.ServeHTTP)))
 	m.route(to("cart") + retries)
-	do(t, client.client(stream.HTTP1), "GET", "http://10.96.0.1/", nil, "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+	do(t, client.client(stream.HTTP1), "GET", "http://10.96.0.1/a?secret=1", nil, "Host: cart.shop:8080", "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 	require.NoError(t, recorder.Close(context.Background()))
 	data, err := os.Open(file)
 	require.NoError(t, err)
@@ -571,6 +571,10 @@ func TestTraceOfRetries(t *testing.T) {
 		}
 	}
 	require.Len(t, clients, 2)
+	for name, want := range map[string]string{"url.full": "http://cart.shop:8080/a", "url.scheme": "http", "server.address": "cart.shop", "server.port": "8080", "error.type": "503"} {
+		require.Equal(t, want, clients[0].Attributes[name], name)
+	}
+	require.Empty(t, clients[1].Attributes["error.type"])
 	require.Equal(t, []string{"503", "", "Service Unavailable"}, []string{clients[0].Attributes["http.response.status_code"], clients[0].Attributes["http.request.resend_count"], clients[0].Fault})
 	require.Equal(t, []string{"200", "1", ""}, []string{clients[1].Attributes["http.response.status_code"], clients[1].Attributes["http.request.resend_count"], clients[1].Fault})
 }
