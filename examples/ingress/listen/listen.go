@@ -113,7 +113,7 @@ func (c *Config) accept(ctx context.Context, listener net.Listener, one, two *qu
 	certificate := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		found, err := c.Certificate(hello)
 		if err != nil {
-			return nil, nil //nolint:nilnil // so the client is told that its name is not known (RFC 6066, 3), and not of a fault here
+			return nil, nil // so the client is told that its name is not known (RFC 6066, 3), and not of a fault here
 		}
 		return found, nil
 	}

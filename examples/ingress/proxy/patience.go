@@ -77,7 +77,7 @@ func (p *patience) Read(b []byte) (int, error) {
 // Close does nothing: the server closes the body when its request is over.
 func (p *patience) Close() error { return nil }
 
-// takeLeave is the end of a request that may have been answered before the end of its p. If that does not come, the connection is
+// takeLeave is the end of a request that may have been answered before the end of its body. If that does not come, the connection is
 // closed, but not before the client could read the answer.
 func (p *patience) takeLeave(w *recorder, r *http.Request) {
 	if p == nil || p.control == nil || p.whole.Load() || w.code == http.StatusSwitchingProtocols {
@@ -124,7 +124,7 @@ func within(limit time.Duration, r *http.Request, send func(*http.Request) (*htt
 	answered.Store(true)
 	timer.Stop()
 	if err != nil {
-		if context.Cause(ctx) == errSlow { //nolint:errorlint // it is that or it is not
+		if errors.Is(context.Cause(ctx), errSlow) {
 			err = &slowError{err}
 		}
 		cancel(nil)
