@@ -261,32 +261,11 @@ func (c *Client) know(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if c.world != nil && c.owned {
-		return nil
-	}
-	gen, err := c.conn.Generation(ctx)
+	err := c.conn.Know(ctx, &c.gen, c.world != nil, func() bool { return c.owned }, c.load)
 	if err != nil {
-		return err
+		c.world = nil
 	}
-	if c.world != nil && gen == c.gen {
-		return nil
-	}
-	for range tries {
-		if err := c.load(ctx); err != nil {
-			c.world = nil
-			return err
-		}
-		c.gen = gen
-		if gen, err = c.conn.Generation(ctx); err != nil {
-			c.world = nil
-			return err
-		}
-		if gen == c.gen || c.owned {
-			return nil
-		}
-	}
-	c.world = nil
-	return nft.ErrInterrupted
+	return err
 }
 
 // do makes the plan's changes in the kernel and in world.

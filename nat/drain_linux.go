@@ -77,7 +77,7 @@ func (c *Client) drain(ctx context.Context) (next time.Time, err error) {
 func (c *Client) drainInTime(ctx context.Context) {
 	for {
 		next, err := c.drain(ctx)
-		wait := pause
+		wait := nft.Pause
 		switch {
 		case err != nil:
 			c.report(Plan{}, err)

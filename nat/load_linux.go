@@ -43,7 +43,7 @@ func (c *Client) load(ctx context.Context) error {
 		// Before Linux 6.16 a list of elements can be wrong while their table
 		// grows, for a moment: damage that stays is damage.
 		if intact = r.bad && try < rereads; intact {
-			sleep(ctx, time.Duration(try+1)*time.Millisecond)
+			nft.Sleep(ctx, time.Duration(try+1)*time.Millisecond)
 		}
 	}
 	c.world, c.damaged = w, !intact

@@ -37,7 +37,7 @@ func (c *Client) update(ctx context.Context, change Change) (Plan, error) {
 		case err == nil:
 			return p, nil
 		case errors.Is(err, nft.ErrStale):
-			sleep(ctx, rand.N(time.Duration(min(try, 20)+1)*200*time.Microsecond))
+			nft.Sleep(ctx, rand.N(time.Duration(min(try, 20)+1)*200*time.Microsecond))
 			continue
 		case !errors.Is(err, errPartial):
 			return Plan{}, c.fail("update", err)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/podplumb/podplumb/internal/nft"
 	"github.com/podplumb/podplumb/internal/rtnl"
 	"github.com/podplumb/podplumb/netns"
 )
@@ -206,7 +207,7 @@ func (c *Client) watchBridges(ctx context.Context) {
 			monitor = nil
 		}
 		stop()
-		sleep(ctx, settleFor)
+		nft.Sleep(ctx, nft.Settle)
 	}
 }
 

@@ -286,30 +286,9 @@ func (c *Client) know(ctx context.Context) error {
 	if err := context.Cause(ctx); err != nil {
 		return err
 	}
-	if c.have != nil && c.owned {
-		return nil
-	}
-	gen, err := c.conn.Generation(ctx)
+	err := c.conn.Know(ctx, &c.gen, c.have != nil, func() bool { return c.owned }, c.load)
 	if err != nil {
-		return err
+		c.have = nil
 	}
-	if c.have != nil && gen == c.gen {
-		return nil
-	}
-	for range tries {
-		if err := c.load(ctx); err != nil {
-			c.have = nil
-			return err
-		}
-		c.gen = gen
-		if gen, err = c.conn.Generation(ctx); err != nil {
-			c.have = nil
-			return err
-		}
-		if gen == c.gen || c.owned {
-			return nil
-		}
-	}
-	c.have = nil
-	return nft.ErrInterrupted
+	return err
 }

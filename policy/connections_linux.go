@@ -221,18 +221,5 @@ func (c *Client) hostAddrs(ctx context.Context) (map[netip.Addr]bool, error) {
 		return nil, err
 	}
 	defer ns.Close()
-	conn, err := rtnl.Open(ns)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	list, err := conn.Addrs(ctx, 0)
-	if err != nil {
-		return nil, fmt.Errorf("listing the host's addresses: %w", err)
-	}
-	own := make(map[netip.Addr]bool, len(list))
-	for _, a := range list {
-		own[a.Prefix.Addr()] = true
-	}
-	return own, nil
+	return rtnl.OwnAddrs(ctx, ns)
 }

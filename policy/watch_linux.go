@@ -2,18 +2,10 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"sync"
-	"time"
 
 	"github.com/podplumb/podplumb/internal/nft"
-)
-
-// settleFor is how long Watch lets others finish what they began before it looks, and pause how long it waits after a repair that failed.
-const (
-	settleFor = 20 * time.Millisecond
-	pause     = 500 * time.Millisecond
 )
 
 func (c *Client) watch(ctx context.Context) error {
@@ -24,42 +16,18 @@ func (c *Client) watch(ctx context.Context) error {
 		defer stop()
 		done.Go(func() { c.watchBridges(inner) })
 	}
-	for {
-		err := c.watchOnce(ctx)
-		if cause := context.Cause(ctx); cause != nil {
-			return cause
-		}
-		if errors.Is(err, fs.ErrClosed) {
-			return err
-		}
-		c.report(Plan{}, err)
-		sleep(ctx, pause)
-	}
+	return nft.Keep(ctx, c.listen, c.repair, func(err error) { c.report(Plan{}, err) })
 }
 
-// watchOnce listens until something fails.
-func (c *Client) watchOnce(ctx context.Context) error {
+// listen opens the socket that tells of others' changes.
+func (c *Client) listen() (*nft.Watch, error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.ns == 0 {
-		c.mu.Unlock()
-		return c.fail("watch", fs.ErrClosed)
+		return nil, c.fail("watch", fs.ErrClosed)
 	}
 	w, err := nft.OpenWatch(c.ns, c.table, c.conn.PortID())
-	c.mu.Unlock()
-	if err != nil {
-		return c.fail("watch", err)
-	}
-	defer w.Close()
-	for {
-		// What changed before the socket listened, or since, is repaired before waiting.
-		if err := c.repair(ctx); err != nil {
-			return err
-		}
-		if err := w.Next(ctx); err != nil {
-			return c.fail("watch", err)
-		}
-		sleep(ctx, settleFor)
-	}
+	return w, c.fail("watch", err)
 }
 
 // repair makes the table again what it was asked to be.
@@ -92,14 +60,5 @@ func (c *Client) repair(ctx context.Context) error {
 func (c *Client) report(p Plan, err error) {
 	if c.config.Repaired != nil {
 		c.config.Repaired(p, err)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

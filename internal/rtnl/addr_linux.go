@@ -3,9 +3,12 @@ package rtnl
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/podplumb/podplumb/netns"
 )
 
 const ifaProto = 11 // IFA_PROTO, include/uapi/linux/if_addr.h, since 5.18
@@ -119,4 +122,22 @@ func parseAddr(b []byte) (Addr, bool) {
 	}
 	a.Prefix = netip.PrefixFrom(local, int(b[1]))
 	return a, a.Prefix.IsValid()
+}
+
+// OwnAddrs lists the addresses of all links of a namespace.
+func OwnAddrs(ctx context.Context, ns *netns.NS) (map[netip.Addr]bool, error) {
+	conn, err := Open(ns)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	list, err := conn.Addrs(ctx, 0)
+	if err != nil {
+		return nil, fmt.Errorf("listing the host's addresses: %w", err)
+	}
+	own := make(map[netip.Addr]bool, len(list))
+	for _, a := range list {
+		own[a.Prefix.Addr()] = true
+	}
+	return own, nil
 }
