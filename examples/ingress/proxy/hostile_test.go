@@ -247,7 +247,7 @@ func TestSlowReader(t *testing.T) {
 func TestSilentBackend(t *testing.T) {
 	t.Parallel()
 	f := start(t, listen.Config{}, func(p *proxy.Proxy) http.Handler {
-		p.AnswerTimeout = 400 * time.Millisecond
+		p.AnswerTimeout = time.Second
 		return p
 	})
 	f.use([]route.Rule{prefix("/", "web")}, backend{name: "web", addresses: []string{server(t, "web", func(w http.ResponseWriter, r *http.Request) {
@@ -261,7 +261,7 @@ func TestSilentBackend(t *testing.T) {
 	slow, in := io.Pipe()
 	go func() {
 		for range 8 {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(200 * time.Millisecond)
 			fmt.Fprint(in, "a")
 		}
 		_ = in.Close()
@@ -279,7 +279,11 @@ func TestEarlyResponses(t *testing.T) {
 	f.use([]route.Rule{prefix("/", "web")}, backend{name: "web", addresses: []string{server(t, "web", func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).EnableFullDuplex()
 		if r.URL.Path == "/refuse" {
-			http.Error(w, "too much", http.StatusRequestEntityTooLarge)
+			w.Header().Set("Content-Length", "8")
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			fmt.Fprint(w, "too much")
+			_ = http.NewResponseController(w).Flush()
+			_, _ = io.Copy(io.Discard, r.Body)
 			return
 		}
 		part := make([]byte, 3)
