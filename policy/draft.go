@@ -44,13 +44,14 @@ const (
 )
 
 // draft writes the chain of a profile.
-func (r *recipe) draft(cfg *Config) *draft {
+func (r *recipe) draft(with *making) *draft {
+	cfg := with.cfg
 	m := &draft{cfg: cfg, d: r.d, f: r.f}
 	own, hasOwn := isOneOf(peerField(r.d, r.f), r.f, r.own)
-	if !r.shared {
-		set := ownSet(r.f)
+	if !r.shared && r.d == egress {
+		set := with.set("own", r.f, 0, func() *wantSet { return ownSet(r.f) })
 		own, hasOwn = condition{[]nft.Stmt{nft.In{Key: nft.Concat{subjectField(r.d, r.f), peerField(r.d, r.f)}, Set: set.def}}, []*wantSet{set}}, true
-	} else if hasOwn && r.d == ingress {
+	} else if hasOwn && r.d == ingress { // of others it is asked before
 		m.match(own, allow)
 	}
 	if r.open() {

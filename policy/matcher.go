@@ -108,7 +108,7 @@ func (m *matching) String() string {
 // matchers finds the matchers that a pod may satisfy without asking all of them: each is filed under one thing that it demands.
 type matchers struct {
 	byKey map[string]*matcher
-	files map[file]map[*matcher]struct{}
+	files map[file]few[*matcher]
 }
 
 // file is a demand: a label of the pod in one namespace or in any, a namespace, a label of the namespace; the zero file holds those that
@@ -120,7 +120,7 @@ type file struct {
 }
 
 func newMatchers() *matchers {
-	return &matchers{byKey: map[string]*matcher{}, files: map[file]map[*matcher]struct{}{}}
+	return &matchers{byKey: map[string]*matcher{}, files: map[file]few[*matcher]{}}
 }
 
 // under lists where a matcher is filed.
@@ -167,11 +167,11 @@ func (s *Selector) demand() (key string, values []string, ok bool) {
 func (ms *matchers) of(p *pod) []*matcher {
 	var list []*matcher
 	ask := func(f file) {
-		for m := range ms.files[f] {
+		ms.files[f].each(func(m *matcher) {
 			if m.matches(p) {
 				list = append(list, m)
 			}
-		}
+		})
 	}
 	ask(file{})
 	ask(file{kind: 's', scope: p.key.Namespace})
@@ -195,10 +195,7 @@ func (w *world) acquire(m matching) *matcher {
 		got = &matcher{matching: m, key: key, pods: map[*pod]struct{}{}}
 		w.matchers.byKey[key] = got
 		for _, f := range m.under() {
-			if w.matchers.files[f] == nil {
-				w.matchers.files[f] = map[*matcher]struct{}{}
-			}
-			w.matchers.files[f][got] = struct{}{}
+			link(w.matchers.files, f, got)
 		}
 		w.candidates(&got.matching, func(p *pod) {
 			if got.matches(p) {
@@ -217,10 +214,7 @@ func (w *world) release(m *matcher) {
 	}
 	delete(w.matchers.byKey, m.key)
 	for _, f := range m.under() {
-		delete(w.matchers.files[f], m)
-		if len(w.matchers.files[f]) == 0 {
-			delete(w.matchers.files, f)
-		}
+		unlink(w.matchers.files, f, m)
 	}
 	for p := range m.pods {
 		if i := slices.Index(p.matched, m); i >= 0 {
@@ -234,7 +228,7 @@ func (w *world) candidates(m *matching, f func(*pod)) {
 	if m.labels != nil {
 		if key, values, ok := m.labels.demand(); ok {
 			for _, v := range slices.Compact(slices.Sorted(slices.Values(values))) {
-				each(w.byLabel[file{'p', m.scope, key, v}], f)
+				w.byLabel[file{'p', m.scope, key, v}].each(f)
 			}
 			return
 		}

@@ -109,7 +109,7 @@ func (w *world) made(r *recipe) *draft {
 	if m := w.recipes[key]; m != nil {
 		return m
 	}
-	m := r.draft(w.cfg)
+	m := r.draft(w.making)
 	if use := w.chains[m.name()]; use != nil {
 		m = use.draft
 	}
@@ -138,20 +138,22 @@ func (w *world) place(a netip.Addr) {
 			continue
 		}
 		if name := was.chains[d]; name != "" {
-			delete(w.heads[d][f][name], a)
-			if len(w.heads[d][f][name]) == 0 {
+			left := w.heads[d][f][name]
+			if left.drop(a); left.len() == 0 {
 				w.idle.heads = append(w.idle.heads, head{d, f, name})
 			}
+			w.heads[d][f][name] = left
 		}
 		if name := now.chains[d]; name != "" {
-			if w.heads[d][f][name] == nil {
-				w.heads[d][f][name] = map[netip.Addr]struct{}{}
+			users, ok := w.heads[d][f][name]
+			if !ok {
 				w.useChain(drafts[d])
 				if !w.slots[d][f].add(name) {
 					w.err = fmt.Errorf("%w: the mark 0x%08x tells %d profiles of a direction apart", ErrTooMany, w.cfg.Mark, w.slots[d][f].size)
 				}
 			}
-			w.heads[d][f][name][a] = struct{}{}
+			users.add(a)
+			w.heads[d][f][name] = users
 		}
 		w.unled[a] = struct{}{}
 		w.touch(a)
@@ -202,9 +204,7 @@ func (w *world) renumber() {
 				w.keep(w.lay.chains[d][f].set, markElement(n<<w.cfg.shift()), name, name != "")
 			}
 			for name := range s.moved {
-				for a := range w.heads[d][f][name] {
-					w.unled[a] = struct{}{}
-				}
+				w.heads[d][f][name].each(func(a netip.Addr) { w.unled[a] = struct{}{} })
 			}
 			s.settled()
 		}
@@ -252,7 +252,7 @@ func (w *world) useCounter(c *wantCounter) {
 // sweep lets go what nobody uses any more.
 func (w *world) sweep() {
 	for _, h := range w.idle.heads {
-		if users, ok := w.heads[h.d][h.f][h.name]; ok && len(users) == 0 {
+		if users, ok := w.heads[h.d][h.f][h.name]; ok && users.len() == 0 {
 			delete(w.heads[h.d][h.f], h.name)
 			w.slots[h.d][h.f].drop(h.name)
 			w.unuseChain(h.name)

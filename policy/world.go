@@ -19,10 +19,10 @@ type world struct {
 	nodesAt    map[netip.Addr]map[*node]struct{}
 	pods       map[Name]*pod
 	owners     map[netip.Addr][]*pod // live pods with an address, by name
-	byLabel    map[file]map[*pod]struct{}
-	byNode     map[string]map[*pod]struct{}
-	byPort     map[string]map[*pod]struct{} // pods that have a port of a name
-	portHere   map[string]map[*pod]struct{} // those of them that are enforced here
+	byLabel    map[file]few[*pod]
+	byNode     map[string]few[*pod]
+	byPort     map[string]few[*pod] // pods that have a port of a name
+	portHere   map[string]few[*pod] // those of them that are enforced here
 	matchers   *matchers
 	policies   map[policyKey]*rules
 	domains    map[string][]netip.Addr
@@ -40,7 +40,7 @@ type world struct {
 	recipes  map[recipeKey]*draft
 	keys     map[string][]recipeKey // by the chain's name
 	slots    [directions][families]*slots
-	heads    [directions][families]map[string]map[netip.Addr]struct{} // chain -> addresses that are led to it
+	heads    [directions][families]map[string]few[netip.Addr] // chain -> addresses that are led to it
 	placed   map[netip.Addr]place
 	lay      *layout  // nil: no table
 	fixed    []string // counters of the layout
@@ -111,8 +111,8 @@ func newWorld(c *Config) *world {
 	w := &world{
 		cfg: c, rules: newRuleset(c.Table), ev: NewEvaluator(State{}),
 		namespaces: map[string]*namespace{}, nodes: map[string]*node{}, nodesAt: map[netip.Addr]map[*node]struct{}{},
-		pods: map[Name]*pod{}, owners: map[netip.Addr][]*pod{}, byLabel: map[file]map[*pod]struct{}{},
-		byNode: map[string]map[*pod]struct{}{}, byPort: map[string]map[*pod]struct{}{}, portHere: map[string]map[*pod]struct{}{},
+		pods: map[Name]*pod{}, owners: map[netip.Addr][]*pod{}, byLabel: map[file]few[*pod]{},
+		byNode: map[string]few[*pod]{}, byPort: map[string]few[*pod]{}, portHere: map[string]few[*pod]{},
 		matchers: newMatchers(), policies: map[policyKey]*rules{}, domains: map[string][]netip.Addr{},
 		sets: map[string]*setUse{}, portSets: map[portSet]*setUse{}, nodeSets: map[*setUse]struct{}{}, nameSets: map[*setUse]struct{}{},
 		chains: map[string]*chainUse{}, counters: map[string]*counterUse{}, blocks: map[netip.Addr]*blocksUse{}, counting: map[netip.Addr]*blocksUse{}, recipes: map[recipeKey]*draft{}, keys: map[string][]recipeKey{},
@@ -125,7 +125,7 @@ func newWorld(c *Config) *world {
 	for d := range w.slots {
 		for f := range w.slots[d] {
 			w.slots[d][f] = newSlots(c.Mark >> c.shift())
-			w.heads[d][f] = map[string]map[netip.Addr]struct{}{}
+			w.heads[d][f] = map[string]few[netip.Addr]{}
 		}
 	}
 	return w
@@ -288,9 +288,7 @@ func (w *world) setNode(name string, object *Node) {
 			w.refresh(s, a)
 		}
 	}
-	for p := range w.byNode[name] {
-		w.unplace(p)
-	}
+	w.byNode[name].each(w.unplace)
 }
 
 func (w *world) setDomain(name string, addrs []netip.Addr) {

@@ -136,19 +136,6 @@ func (w *world) unfile(p *pod) {
 	}
 }
 
-func link[K comparable, V comparable](m map[K]map[V]struct{}, k K, v V) {
-	if m[k] == nil {
-		m[k] = map[V]struct{}{}
-	}
-	m[k][v] = struct{}{}
-}
-
-func unlink[K comparable, V comparable](m map[K]map[V]struct{}, k K, v V) {
-	if delete(m[k], v); len(m[k]) == 0 {
-		delete(m, k)
-	}
-}
-
 // relabel is setPod for a pod that has at most other labels.
 func (w *world) relabel(p *pod, object *Pod) {
 	same := maps.Equal(p.Meta.Labels, object.Meta.Labels)

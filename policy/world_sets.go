@@ -72,11 +72,11 @@ func (w *world) fill(s *setUse) {
 		if s.port.local {
 			from = w.portHere
 		}
-		for p := range from[s.port.name] {
+		from[s.port.name].each(func(p *pod) {
 			for _, a := range p.addrs {
 				w.refreshPortSet(s, a)
 			}
-		}
+		})
 	}
 	if s.peers == nil {
 		return

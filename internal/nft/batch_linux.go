@@ -19,6 +19,7 @@ type Batch struct {
 	setID   uint32
 	changes int
 	err     error
+	low     lowering // of the rule that is written, whatever is left of it
 }
 
 const subsystem = unix.NFNL_SUBSYS_NFTABLES
@@ -191,7 +192,7 @@ func (b *Batch) rules(t *Table, c *Chain) {
 			w.string(unix.NFTA_RULE_TABLE, t.Name)
 			w.string(unix.NFTA_RULE_CHAIN, c.Name)
 			at := w.open(unix.NFTA_RULE_EXPRESSIONS)
-			if err := lower(w, t.Family, r); err != nil && b.err == nil {
+			if err := b.low.lower(w, t.Family, r); err != nil && b.err == nil {
 				b.err = err
 			}
 			w.close(at)

@@ -15,8 +15,8 @@ const (
 )
 
 // lower appends a rule's expressions to w as list elements.
-func lower(w *wire, family Family, r *Rule) error {
-	l := lowering{w: w, family: family}
+func (l *lowering) lower(w *wire, family Family, r *Rule) error {
+	*l = lowering{w: w, family: family}
 	if f := r.family(); f != 0 && family == FamilyInet {
 		l.meta(MetaNFProto.arg, firstWord)
 		l.cmp(expr.CmpOpEq, firstWord, []byte{byte(f)})
@@ -295,6 +295,10 @@ func words(e Expr) uint32 {
 		return uint32(e.Of.typ.padded() / 4)
 	case Address:
 		return uint32(e.BitLen() / 32)
+	case Mapped:
+		if len(e.Map.Data) == 1 && !e.Map.DataRange {
+			return words(e.Map.Data[0])
+		}
 	}
 	n := 0
 	for _, t := range e.types() {
