@@ -18,7 +18,8 @@ func (s State) Canonical() State {
 	out := make([]Service, len(s.Services))
 	destinations := make([]Destination, 0, total)
 	for i := range s.Services {
-		out[i], destinations = s.Services[i].canonical(destinations)
+		out[i] = s.Services[i]
+		destinations = out[i].settle(destinations)
 	}
 	byKey := func(a, b Service) int { return a.Key.Compare(b.Key) }
 	if !slices.IsSortedFunc(out, byKey) {
@@ -27,8 +28,8 @@ func (s State) Canonical() State {
 	return State{Services: out}
 }
 
-// canonical shares no memory with s; it appends the destinations to a slice, which it returns.
-func (s Service) canonical(room []Destination) (Service, []Destination) {
+// settle makes s canonical. Its destinations move to the end of room, which it returns.
+func (s *Service) settle(room []Destination) []Destination {
 	if s.Scheduler == "" {
 		s.Scheduler = WeightedLeastConnection
 	}
@@ -42,14 +43,13 @@ func (s Service) canonical(room []Destination) (Service, []Destination) {
 	room = append(room, s.Destinations...)
 	s.Destinations = nil
 	if start == len(room) {
-		return s, room
+		return room
 	}
 	s.Destinations = room[start:len(room):len(room)]
-	byAddress := func(a, b Destination) int { return a.Address.Compare(b.Address) }
-	if !slices.IsSortedFunc(s.Destinations, byAddress) {
-		slices.SortFunc(s.Destinations, byAddress)
+	if !inOrder(s.Destinations) {
+		slices.SortFunc(s.Destinations, func(a, b Destination) int { return a.Address.Compare(b.Address) })
 	}
-	return s, room
+	return room
 }
 
 // canonical reports whether Canonical would change nothing.
@@ -57,7 +57,7 @@ func (s State) canonical() bool {
 	for i := range s.Services {
 		v := &s.Services[i]
 		if v.Scheduler == "" || v.Persistence.Timeout == 0 && v.Persistence != (Persistence{}) || v.Persistence.Prefix == v.family().bits() ||
-			!ascending(v.Destinations, func(d *Destination) netip.AddrPort { return d.Address }, netip.AddrPort.Compare) {
+			!inOrder(v.Destinations) {
 			return false
 		}
 	}

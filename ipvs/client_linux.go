@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
 
 	"github.com/podplumb/podplumb/netns"
 )
@@ -19,7 +20,7 @@ const (
 type Client struct {
 	owns Owns
 	ns   *netns.NS
-	turn chan struct{} // holds one while a call is under way
+	turn sync.Mutex // held while a call is under way
 	conn *conn
 
 	known memory
@@ -45,25 +46,32 @@ func newClient(c Config) (*Client, error) {
 		_ = ns.Close()
 		return nil, opError("new", "", err)
 	}
-	return &Client{owns: c.Owns, ns: ns, turn: make(chan struct{}, 1), conn: conn}, nil
+	return &Client{owns: c.Owns, ns: ns, conn: conn}, nil
 }
 
 // take waits for the caller's turn, which give ends. Others may be at a long listing: the wait ends with ctx.
 func (c *Client) take(ctx context.Context) error {
-	select {
-	case c.turn <- struct{}{}:
+	if c.turn.TryLock() {
 		return nil
-	default:
 	}
+	taken := make(chan struct{})
+	go func() {
+		c.turn.Lock()
+		select {
+		case taken <- struct{}{}:
+		case <-ctx.Done():
+			c.turn.Unlock()
+		}
+	}()
 	select {
-	case c.turn <- struct{}{}:
+	case <-taken:
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 }
 
-func (c *Client) give() { <-c.turn }
+func (c *Client) give() { c.turn.Unlock() }
 
 func (c *Client) owned() Owns { return c.owns }
 

@@ -76,11 +76,14 @@ func (f *faults) change(c *Change) {
 		f.at("drop", i)
 		f.key(k)
 	}
+	if len(c.Drop) == 0 {
+		return
+	}
 	twice(c.Drop, func(k *Key) Key { return *k }, Key.Compare, func(i, j int) {
 		f.at("drop", j)
 		f.add("", "%s is drop[%d] already", c.Drop[i], i)
 	})
-	if len(c.Drop) == 0 || len(c.Set) == 0 {
+	if len(c.Set) == 0 {
 		return
 	}
 	set := make(map[Key]int, len(c.Set))

@@ -17,8 +17,10 @@ type Plan struct {
 type change struct {
 	key          Key
 	have, want   *Service
-	destinations []plan.Change[netip.AddrPort, Destination]
+	destinations []destinationChange
 }
+
+type destinationChange = plan.Change[netip.AddrPort, Destination]
 
 // Diff returns the plan that makes want of have: empty when they mean the same.
 func Diff(have, want State) Plan {
@@ -31,9 +33,9 @@ func diffCanonical(have, want State) Plan {
 	walk(have.Services, want.Services, func(a, b *Service) int { return a.Key.Compare(b.Key) }, func(h, w *Service) {
 		switch {
 		case h == nil:
-			p.changes = append(p.changes, diffService(w.Key, nil, w))
+			p.changes = append(p.changes, diffService(w.Key, nil, w, nil))
 		case w == nil || !sameService(h, w):
-			p.changes = append(p.changes, diffService(h.Key, h, w))
+			p.changes = append(p.changes, diffService(h.Key, h, w, nil))
 		}
 	})
 	return p
@@ -66,9 +68,10 @@ func walk[T any](have, want []T, compare func(a, b *T) int, pair func(have, want
 	}
 }
 
-// diffService compares the destinations of what is the same service, before and after. A removed service takes its own with it.
-func diffService(k Key, have, want *Service) change {
-	c := change{key: k, have: have, want: want}
+// diffService compares the destinations of what is the same service, before and after. A removed service takes its own with it. What differs is
+// appended to room.
+func diffService(k Key, have, want *Service, room []destinationChange) change {
+	c := change{key: k, have: have, want: want, destinations: room}
 	if want == nil {
 		return c
 	}
@@ -76,14 +79,14 @@ func diffService(k Key, have, want *Service) change {
 	if have != nil {
 		old = have.Destinations
 	} else if n := len(want.Destinations); n > 0 {
-		c.destinations = make([]plan.Change[netip.AddrPort, Destination], 0, n)
+		c.destinations = make([]destinationChange, 0, n)
 	}
 	walk(old, want.Destinations, func(a, b *Destination) int { return a.Address.Compare(b.Address) }, func(h, w *Destination) {
 		switch {
 		case h == nil:
-			c.destinations = append(c.destinations, plan.Change[netip.AddrPort, Destination]{Key: w.Address, Want: w})
+			c.destinations = append(c.destinations, destinationChange{Key: w.Address, Want: w})
 		case w == nil || *h != *w:
-			c.destinations = append(c.destinations, plan.Change[netip.AddrPort, Destination]{Key: h.Address, Have: h, Want: w})
+			c.destinations = append(c.destinations, destinationChange{Key: h.Address, Have: h, Want: w})
 		}
 	})
 	return c

@@ -101,12 +101,12 @@ func (c *Client) edit(ctx context.Context, k Key, alter func(*Service) error) er
 		if err := alter(&want); err != nil {
 			return err
 		}
-		want, _ = want.canonical(nil)
+		want.settle(nil)
 		if sameService(have, &want) {
 			c.known.note(k, have)
 			return nil
 		}
-		did, again, err := c.write(ctx, []change{diffService(k, have, &want)})
+		did, again, err := c.write(ctx, []change{diffService(k, have, &want, nil)})
 		if err != nil {
 			return err
 		}

@@ -80,8 +80,11 @@ func conflict(cmd uint8, e *kernelError) bool {
 
 // opError names what failed in the way of the public methods; nil stays nil.
 func opError(op, object string, err error) error {
-	var done *OpError
-	if err == nil || errors.As(err, &done) {
+	if err == nil {
+		return nil
+	}
+	var done *OpError // from here on: its place is on the heap
+	if errors.As(err, &done) {
 		return err
 	}
 	var kernel *kernelError

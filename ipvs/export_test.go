@@ -3,7 +3,7 @@ package ipvs
 // EncodeService and its kin give the external tests the attributes' bytes as the kernel gets and sends them.
 func EncodeService(s Service) []byte {
 	var e encoder
-	s, _ = s.canonical(nil)
+	s.settle(nil)
 	e.service(&s)
 	return e.b
 }

@@ -46,7 +46,16 @@ func (c *Client) change(ctx context.Context, wanted Change) (did Plan, err error
 // it looks at those keys alone.
 func (c *Client) prepare(ctx context.Context, wanted *Change, only map[Key]bool) ([]change, error) {
 	changes := make([]change, 0, len(wanted.Set)+len(wanted.Drop))
-	compare := func(k Key, want *Service) error {
+	total := 0
+	for i := range wanted.Set {
+		total += len(wanted.Set[i].Destinations)
+	}
+	destinations := make([]Destination, 0, total)
+	set := make([]struct { // copies: the caller may change his
+		Service
+		differs [1]destinationChange // room for what differs most often
+	}, len(wanted.Set))
+	compare := func(k Key, want *Service, room []destinationChange) error {
 		have, sure := c.known.lookup(k)
 		if !sure || have == nil && want == nil { // somebody may have made what shall go
 			var err error
@@ -54,32 +63,39 @@ func (c *Client) prepare(ctx context.Context, wanted *Change, only map[Key]bool)
 				return err
 			}
 		}
-		switch {
-		case have == nil && want == nil:
+		if have == nil && want == nil {
 			if !sure {
 				c.known.note(k, nil)
 			}
-		case have != nil && want != nil && sameService(have, want):
-			c.known.note(k, have)
-		default:
-			changes = append(changes, diffService(k, have, want))
+			return nil
 		}
+		d := diffService(k, have, want, room)
+		if have != nil && want != nil && len(d.destinations) == 0 && !d.settingsChange() {
+			c.known.note(k, have)
+			return nil
+		}
+		changes = append(changes, d)
 		return nil
 	}
 	for i := range wanted.Set {
 		if k := wanted.Set[i].Key; only == nil || only[k] {
-			s, _ := wanted.Set[i].canonical(nil)
-			if err := compare(k, &s); err != nil {
+			s := &set[i]
+			s.Service = wanted.Set[i]
+			destinations = s.settle(destinations)
+			if err := compare(k, &s.Service, s.differs[:0]); err != nil {
 				return nil, err
 			}
 		}
 	}
 	for _, k := range wanted.Drop {
 		if only == nil || only[k] {
-			if err := compare(k, nil); err != nil {
+			if err := compare(k, nil, nil); err != nil {
 				return nil, err
 			}
 		}
+	}
+	if len(changes) < 2 {
+		return changes, nil
 	}
 	slices.SortFunc(changes, func(a, b change) int { return a.key.Compare(b.key) })
 	return changes, nil

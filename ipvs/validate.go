@@ -52,6 +52,9 @@ func (f *faults) services(list string, services []Service) {
 		f.at(list, i)
 		f.service(&services[i])
 	}
+	if len(services) < 2 {
+		return
+	}
 	twice(services, func(s *Service) Key { return s.Key }, Key.Compare, func(i, j int) {
 		f.at(list, j)
 		f.add("", "%s is %s[%d] already", services[i].Key, list, i)
@@ -77,6 +80,16 @@ func twice[T any, K comparable](list []T, key func(*T) K, compare func(a, b K) i
 func ascending[T, K any](s []T, key func(*T) K, compare func(a, b K) int) bool {
 	for i := 1; i < len(s); i++ {
 		if compare(key(&s[i-1]), key(&s[i])) >= 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// inOrder is ascending for destinations. It is the most frequent question about them.
+func inOrder(d []Destination) bool {
+	for i := 1; i < len(d); i++ {
+		if d[i-1].Address.Compare(d[i].Address) >= 0 {
 			return false
 		}
 	}
@@ -143,6 +156,9 @@ func (f *faults) service(s *Service) {
 	for i := range s.Destinations {
 		f.destination = i
 		f.destinationOf(s, &s.Destinations[i])
+	}
+	if inOrder(s.Destinations) {
+		return
 	}
 	twice(s.Destinations, func(d *Destination) netip.AddrPort { return d.Address }, netip.AddrPort.Compare, func(i, j int) {
 		f.destination = j

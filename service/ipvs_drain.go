@@ -61,10 +61,13 @@ func (b *IPVSBackend) removeIdle(ctx context.Context) (removed bool) {
 	now := time.Now()
 	for _, s := range stats {
 		seen[s.Key] = true
-		idle := map[netip.AddrPort]bool{}
+		idle := map[netip.AddrPort]bool{} // and those that somebody else removed
+		for a := range b.leaving[s.Key] {
+			idle[a] = true
+		}
 		for _, d := range s.Destinations {
-			if until, ok := b.leaving[s.Key][d.Address]; ok && (d.Active+d.Inactive == 0 || now.After(until)) {
-				idle[d.Address] = true
+			if until, ok := b.leaving[s.Key][d.Address]; ok && d.Active+d.Inactive > 0 && !now.After(until) {
+				delete(idle, d.Address)
 			}
 		}
 		if len(idle) > 0 {
