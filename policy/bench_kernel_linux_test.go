@@ -70,8 +70,8 @@ func BenchmarkUpdate(b *testing.B) {
 }
 
 // BenchmarkFirst compares the processor time of the first Sync of 1,000 profiles of ten rules each, from the State to the last commit,
-// with that of nft loading the same policies from text: a chain for each pod, a rule for each rule. The peer counts in named counters, as
-// the Client does, and plain-peer in the rules, which lose their counts when they are replaced.
+// with that of nft loading the same policies from text: a chain for each pod, a rule for each rule. The peer counts in named counters,
+// which outlive the rules, as the Client's do, and plain-peer in the rules, which lose their counts when they are replaced.
 func BenchmarkFirst(b *testing.B) {
 	needs(b)
 	nstest.Require(b, nstest.Tool("nft"))

@@ -27,8 +27,8 @@ var ErrStale = errors.New("the table changed since the plan was made")
 // ErrForeign says that a table of the Client's name exists that no Client made. It is not touched.
 var ErrForeign = errors.New("a table of this name exists that podplumb did not make")
 
-// ErrTooMany says that there are more different profiles than Config.Mark has numbers.
-var ErrTooMany = errors.New("too many profiles")
+// ErrTooMany says that there are more different profiles, or selectors of peers, than Config.Mark has numbers.
+var ErrTooMany = errors.New("too many profiles or selectors")
 
 // ErrBridged says that a bridge forwards packets of pods that no policy sees; the error around it names the bridge and the remedy. What
 // was asked for is in force for all other packets. See Config.AllowBridged.
