@@ -41,7 +41,7 @@ type hookConfig struct {
 // hookArgs are the runtime's (Kubernetes' conventions).
 type hookArgs struct {
 	types.CommonArgs
-	K8S_POD_NAMESPACE types.UnmarshallableString //nolint:revive // the name is the protocol's
+	K8S_POD_NAMESPACE types.UnmarshallableString
 }
 
 // runHook is a CNI plugin that comes after those that make a pod's network. It captures the pod before anything runs in it,

@@ -10,8 +10,6 @@ import (
 	"github.com/podplumb/podplumb/examples/dns/records"
 )
 
-type prefix = netip.Prefix
-
 // addressOf is the address of a whole reverse name (RFC 1035, 3.5; RFC 3596, 2.5), in lower case.
 func addressOf(name string) (netip.Addr, bool) {
 	p, end, ok := rangeOf(name)
