@@ -12,6 +12,7 @@ import (
 // Link is what a sweep needs to know of a link.
 type Link struct {
 	Name, Kind, Alias string
+	Index             int
 	Up                bool
 	Ports             int // of a bridge
 }
@@ -33,10 +34,15 @@ func List(ctx context.Context) ([]Link, error) {
 	}
 	out := make([]Link, len(all))
 	for i, l := range all {
-		a := l.Attrs()
-		out[i] = Link{Name: a.Name, Kind: l.Type(), Alias: a.Alias, Up: a.RawFlags&1 != 0, Ports: ports[a.Index]}
+		out[i] = linkOf(l)
+		out[i].Ports = ports[out[i].Index]
 	}
 	return out, nil
+}
+
+func linkOf(l netlink.Link) Link {
+	a := l.Attrs()
+	return Link{Name: a.Name, Kind: l.Type(), Alias: a.Alias, Index: a.Index, Up: a.RawFlags&1 != 0}
 }
 
 // RemoveUnused removes a device that has been made and not been put to use, whatever its kind. One that does not exist is fine.

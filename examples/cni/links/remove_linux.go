@@ -53,31 +53,35 @@ func Remove(ctx context.Context, owner string, names ...string) error {
 	if err != nil {
 		return fmt.Errorf("remove links: %w", err)
 	}
-	var found []netlink.Link
+	return RemoveListed(owner, there...)
+}
+
+// RemoveListed is Remove for links that List told.
+func RemoveListed(owner string, there ...Link) error {
 	for _, l := range there {
-		alias := l.Attrs().Alias
-		if l.Type() != "veth" && l.Type() != "ifb" || alias != "" && !strings.HasPrefix(alias, owner+"/") {
-			return fmt.Errorf("remove link %s: it is a %s of %q, which is left alone", l.Attrs().Name, l.Type(), alias)
+		if l.Kind != "veth" && l.Kind != "ifb" || l.Alias != "" && !strings.HasPrefix(l.Alias, owner+"/") {
+			return fmt.Errorf("remove link %s: it is a %s of %q, which is left alone", l.Name, l.Kind, l.Alias)
 		}
-		found = append(found, l)
 	}
-	if len(found) == 1 {
-		return gone(h.LinkDel(found[0]))
-	}
-	if len(found) == 0 {
+	if len(there) == 0 {
 		return nil
 	}
-	return removeTogether(found)
+	return removeTogether(there)
 }
 
 // few is up to how many links are asked for one by one; for more, all are listed.
 const few = 8
 
 // find returns those links that there are.
-func find(h *netlink.Handle, names []string) (out []netlink.Link, err error) {
+func find(h *netlink.Handle, names []string) (out []Link, err error) {
 	if len(names) > few {
 		all, err := list(h)
-		return slices.DeleteFunc(all, func(l netlink.Link) bool { return !slices.Contains(names, l.Attrs().Name) }), err
+		for _, l := range all {
+			if slices.Contains(names, l.Attrs().Name) {
+				out = append(out, linkOf(l))
+			}
+		}
+		return out, err
 	}
 	for _, name := range names {
 		l, err := h.LinkByName(name)
@@ -86,7 +90,7 @@ func find(h *netlink.Handle, names []string) (out []netlink.Link, err error) {
 		case err != nil:
 			return nil, fmt.Errorf("%s: %w", name, err)
 		default:
-			out = append(out, l)
+			out = append(out, linkOf(l))
 		}
 	}
 	return out, nil
@@ -97,7 +101,7 @@ const atOnce = 1000
 
 // removeTogether moves links to a group of their own and removes that, all in few datagrams: the kernel waits for the same lock with
 // each request that stands alone, and for its grace periods with each removal.
-func removeTogether(links []netlink.Link) error {
+func removeTogether(links []Link) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return os.NewSyscallError("socket", err)
@@ -114,10 +118,15 @@ func removeTogether(links []netlink.Link) error {
 		header := nl.NewIfInfomsg(unix.AF_UNSPEC)
 		header.Index = int32(index)
 		r.AddData(header)
-		r.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+		if kind == unix.RTM_SETLINK || index == 0 {
+			r.AddData(nl.NewRtAttr(unix.IFLA_GROUP, nl.Uint32Attr(group)))
+		}
 		return r
 	}
 	last := request(unix.RTM_DELLINK, unix.NLM_F_ACK, 0)
+	if len(links) == 1 {
+		last, links = request(unix.RTM_DELLINK, unix.NLM_F_ACK, links[0].Index), nil
+	}
 	var datagram []byte
 	send := func() error {
 		err := unix.Sendto(fd, datagram, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
@@ -125,7 +134,7 @@ func removeTogether(links []netlink.Link) error {
 		return os.NewSyscallError("sendto", err)
 	}
 	for i, l := range links {
-		datagram = append(datagram, request(unix.RTM_SETLINK, 0, l.Attrs().Index).Serialize()...)
+		datagram = append(datagram, request(unix.RTM_SETLINK, 0, l.Index).Serialize()...)
 		if i%atOnce == atOnce-1 {
 			if err := send(); err != nil {
 				return err

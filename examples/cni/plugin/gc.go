@@ -65,12 +65,12 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 		}()
 	}()
 	// Nearly all links tell by themselves whose they are, so the kernel removes them while the records are read.
-	err = links.Remove(ctx, owner, stray...)
+	err = links.RemoveListed(owner, stray...)
 	p.passed("sweep")
 	if err = errors.Join(err, <-freed); err != nil {
 		return err
 	}
-	if err := p.unlink(ctx, gone, stray...); err != nil {
+	if err := p.unlink(ctx, gone, names(stray)...); err != nil {
 		return err
 	}
 	if err := p.release(ctx, r.store, gone); err != nil {
@@ -136,7 +136,7 @@ func halfMade(name string) bool {
 }
 
 // strayLinks are links of the network that no valid attachment has, and bridges that were never finished.
-func (r *request) strayLinks(ctx context.Context, valid map[string]bool) (pairs, unused []string, err error) {
+func (r *request) strayLinks(ctx context.Context, valid map[string]bool) (pairs []links.Link, unused []string, err error) {
 	all, err := links.List(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -145,11 +145,18 @@ func (r *request) strayLinks(ctx context.Context, valid map[string]bool) (pairs,
 		k, ok := taggedKey(l.Alias)
 		own := l.Kind == "veth" && l.Name == linkName(k) || l.Kind == "ifb" && l.Name == deviceName(k)
 		if ok && own && k.Network == r.key.Network && !valid[record.FileName(k.ContainerID, k.IfName)] {
-			pairs = append(pairs, l.Name)
+			pairs = append(pairs, l)
 		}
 		if l.Kind == "bridge" && l.Alias == "" && !l.Up && l.Ports == 0 && halfMade(l.Name) {
 			unused = append(unused, l.Name)
 		}
 	}
 	return pairs, unused, nil
+}
+
+func names(list []links.Link) (out []string) {
+	for _, l := range list {
+		out = append(out, l.Name)
+	}
+	return out
 }
