@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/internal/nft"
+	"github.com/podplumb/podplumb/internal/plan"
 	"github.com/podplumb/podplumb/netns"
 )
 
@@ -153,6 +154,9 @@ func (c *Client) diff(w *world) Plan {
 		// Nothing in the table is relied on: it is made anew.
 		p = Diff(Ruleset{}, *w.rules)
 		p.world, p.anew = w, true
+		if w.rules.Empty() {
+			p.table, p.name = plan.Remove, c.config.Table
+		}
 	}
 	return p
 }
