@@ -27,7 +27,12 @@ func TestRoundRobin(t *testing.T) {
 	sync(t, c, want)
 	each(t, func(t *testing.T, network string, v6 bool) {
 		ask := func(port uint16) string {
-			return nstest.Reaches(t, node.Pods[0].NS, network, netip.AddrPortFrom(service[v6], port)).Server
+			// It stays open: a port that is used again is of the same connection for a while.
+			flow, err := nstest.Dial(t, node.Pods[0].NS, network, netip.AddrPortFrom(service[v6], port))
+			require.NoError(t, err)
+			a, err := flow.Ask()
+			require.NoError(t, err)
+			return a.Server
 		}
 		var first, second []string
 		for range 8 {
