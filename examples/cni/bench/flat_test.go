@@ -89,7 +89,7 @@ func BenchmarkGC(b *testing.B) {
 	if b.N > 1 {
 		return
 	}
-	const stale, times = 100, 3
+	const stale, times = 100, 9
 	c := comparisons()[1]
 	ours := newSide(b, "ours", `{"cniVersion":"1.1.0"`+c.ours[len(`{"cniVersion":"1.0.0"`):])
 	bare := newSide(b, "floor", c.ours)
