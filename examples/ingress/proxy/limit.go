@@ -53,10 +53,24 @@ func (g *generations[K]) get(k K, fresh func() *rate.Limiter) *rate.Limiter {
 	return l
 }
 
-func (l *limits) bucket(b bucketOf) *rate.Limiter {
+// take takes a request from each bucket, or from none: then it returns which of them refused, and when it will have one. A request that is
+// refused is never seen by others, as it would be between two calls.
+func (l *limits) take(buckets ...bucketOf) (refused int, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.buckets.get(b, func() *rate.Limiter { return rate.NewLimiter(rate.Limit(b.limit.PerSecond), b.limit.Burst) })
+	now := time.Now()
+	taken := make([]*rate.Reservation, len(buckets))
+	for i, b := range buckets {
+		limiter := l.buckets.get(b, func() *rate.Limiter { return rate.NewLimiter(rate.Limit(b.limit.PerSecond), b.limit.Burst) })
+		taken[i] = limiter.ReserveN(now, 1)
+		if wait := taken[i].DelayFrom(now); wait > 0 {
+			for _, t := range taken[:i+1] {
+				t.CancelAt(now)
+			}
+			return i, wait
+		}
+	}
+	return 0, 0
 }
 
 // admit lets a request pass, or answers that there were too many and when to come again (RFC 6585, 4).
@@ -71,30 +85,24 @@ func (p *Proxy) admit(w http.ResponseWriter, r *http.Request, rule string, own r
 	if all.IsZero() && client.IsZero() {
 		return true
 	}
-	now := time.Now()
-	var taken *rate.Reservation
-	take := func(whose string, b bucketOf) bool {
-		t := p.limits.bucket(b).ReserveN(now, 1)
-		wait := t.DelayFrom(now)
-		if wait == 0 {
-			taken = t
-			return true
-		}
-		t.CancelAt(now)
-		if taken != nil {
-			taken.CancelAt(now) // it did not pass after all
-		}
-		if p.metrics != nil {
-			p.metrics.limited.WithLabelValues(rule, whose).Inc()
-		}
-		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
-		answer(w, r, http.StatusTooManyRequests, "too many requests")
-		return false
+	var whose []string
+	var buckets []bucketOf
+	if !client.IsZero() {
+		whose, buckets = append(whose, "client"), append(buckets, bucketOf{rule, clientOf(r), client})
 	}
-	if !client.IsZero() && !take("client", bucketOf{rule, clientOf(r), client}) {
-		return false
+	if !all.IsZero() {
+		whose, buckets = append(whose, "all"), append(buckets, bucketOf{rule: rule, limit: all})
 	}
-	return all.IsZero() || take("all", bucketOf{rule: rule, limit: all})
+	refused, wait := p.limits.take(buckets...)
+	if wait == 0 {
+		return true
+	}
+	if p.metrics != nil {
+		p.metrics.limited.WithLabelValues(rule, whose[refused]).Inc()
+	}
+	w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(wait.Seconds()))))
+	answer(w, r, http.StatusTooManyRequests, "too many requests")
+	return false
 }
 
 // clientOf is who counts as one client: an IPv4 address, or the network of an IPv6 address, as each has a /64 at least.
