@@ -180,7 +180,9 @@ func TestWatch(t *testing.T) {
 			select {
 			case p := <-repaired:
 				require.False(t, p.Empty())
-				require.Less(t, time.Since(began), time.Second)
+				if !nstest.InGuest() { // whose processor is ten times slower
+					require.Less(t, time.Since(began), time.Second)
+				}
 			case <-time.After(3 * time.Second):
 				t.Fatal("not repaired")
 			}
