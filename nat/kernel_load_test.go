@@ -25,5 +25,7 @@ func TestLoad10k(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, p.String())
 	t.Logf("loaded in %s, read back in %s", load, time.Since(began))
-	require.Less(t, load, 5*time.Second)
+	if !nstest.InGuest() { // whose processor is ten times slower
+		require.Less(t, load, 5*time.Second)
+	}
 }
