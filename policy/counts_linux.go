@@ -2,6 +2,9 @@ package policy
 
 import (
 	"context"
+	"errors"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/podplumb/podplumb/internal/nft"
 )
@@ -72,17 +75,22 @@ func (c *Client) sweepCounts(ctx context.Context, w *world) error {
 		if err != nil {
 			return err
 		}
+		b.AddElements(c.table, s.def, list) // as others may have deleted some meanwhile
 		b.DelElements(c.table, s.def, list)
 	}
 	return c.clean(ctx, b)
 }
 
-// clean commits a batch that changes nothing that matters to others.
+// clean commits a batch that changes nothing that matters to others. In a set that is full nothing can be added, so that what is to go stays for
+// the next Sync: policies are in force all the same.
 func (c *Client) clean(ctx context.Context, b *nft.Batch) error {
 	if b.Empty() {
 		return nil
 	}
 	err := c.conn.Commit(ctx, b, 0)
+	if errors.Is(err, unix.ENFILE) {
+		return nil
+	}
 	if err == nil {
 		c.committed()
 	}

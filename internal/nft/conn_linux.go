@@ -150,6 +150,31 @@ func (c *Conn) generation(ctx context.Context) (uint32, error) {
 	return gen, err
 }
 
+// Know makes what the caller knows of a table right: by load, unless it is known and nobody has changed the ruleset since the generation that gen
+// points to. sole says whether nobody else can change the table; load may find that out. After an error nothing is known.
+func (c *Conn) Know(ctx context.Context, gen *uint32, known bool, sole func() bool, load func(context.Context) error) error {
+	if known && sole() {
+		return nil
+	}
+	now, err := c.Generation(ctx)
+	if err != nil || known && now == *gen {
+		return err
+	}
+	for range tries {
+		if err := load(ctx); err != nil {
+			return err
+		}
+		*gen = now
+		if now, err = c.Generation(ctx); err != nil {
+			return err
+		}
+		if now == *gen || sole() {
+			return nil
+		}
+	}
+	return ErrInterrupted
+}
+
 // Commit does the batch whole or, with an error, not at all. A gen other than
 // zero makes it fail with ErrStale unless the ruleset is still in that
 // generation. A batch that was sent is completed whatever ctx does.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -76,8 +75,12 @@ const few = 8
 func find(h *netlink.Handle, names []string) (out []Link, err error) {
 	if len(names) > few {
 		all, err := list(h)
+		wanted := make(map[string]bool, len(names))
+		for _, name := range names {
+			wanted[name] = true
+		}
 		for _, l := range all {
-			if slices.Contains(names, l.Attrs().Name) {
+			if wanted[l.Attrs().Name] {
 				out = append(out, linkOf(l))
 			}
 		}

@@ -70,7 +70,7 @@ func (p *plugin) gc(ctx context.Context, args *skel.CmdArgs) (err error) {
 	if err = errors.Join(err, <-freed); err != nil {
 		return err
 	}
-	if err := p.unlink(ctx, gone, names(stray)...); err != nil {
+	if err := p.unlink(ctx, gone, names(stray)); err != nil {
 		return err
 	}
 	if err := p.release(ctx, r.store, gone); err != nil {
@@ -154,9 +154,10 @@ func (r *request) strayLinks(ctx context.Context, valid map[string]bool) (pairs 
 	return pairs, unused, nil
 }
 
-func names(list []links.Link) (out []string) {
+func names(list []links.Link) map[string]bool {
+	out := make(map[string]bool, len(list))
 	for _, l := range list {
-		out = append(out, l.Name)
+		out[l.Name] = true
 	}
 	return out
 }

@@ -21,7 +21,7 @@ func (p *plugin) takeDown(ctx context.Context, s record.Store, gone ...*record.A
 		stack.Grow()
 		freed <- p.freePorts(ctx, s, gone, func() error { return withdraw(ctx, s, gone...) })
 	}()
-	err := p.unlink(ctx, gone)
+	err := p.unlink(ctx, gone, nil)
 	if err = errors.Join(err, <-freed); err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (p *plugin) freePorts(ctx context.Context, s record.Store, gone []*record.A
 }
 
 // unlink removes the links of attachments, except those that are removed already, or what was added to those of other plugins.
-func (p *plugin) unlink(ctx context.Context, gone []*record.Attachment, removed ...string) error {
+func (p *plugin) unlink(ctx context.Context, gone []*record.Attachment, removed map[string]bool) error {
 	defer p.passed("unlink")
 	var names []string
 	var errs []error
@@ -59,7 +59,7 @@ func (p *plugin) unlink(ctx context.Context, gone []*record.Attachment, removed 
 		}
 		errs = append(errs, a.Tuning.Undo(ctx, a.NetNS, a.IfName, a.Before))
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return slices.Contains(removed, name) })
+	names = slices.DeleteFunc(names, func(name string) bool { return removed[name] })
 	slices.Sort(names)
 	return errors.Join(append(errs, links.Remove(ctx, owner, slices.Compact(names)...))...)
 }
